@@ -1,0 +1,1 @@
+//! Gateway service for /v1: targets, providers, streaming, token usage.

@@ -1,0 +1,1 @@
+//! Tower layer that decides who may enter, by EDAPI or static tokens.

@@ -1,0 +1,1 @@
+//! Tower layer that bounds request bodies by content type.

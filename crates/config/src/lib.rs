@@ -1,0 +1,1 @@
+//! config.yaml of ProActions Hub, read, expanded and checked.

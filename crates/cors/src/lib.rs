@@ -1,0 +1,1 @@
+//! Tower layer for cross-origin requests that refuses what it does not know.

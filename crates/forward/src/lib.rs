@@ -1,0 +1,1 @@
+//! Outgoing HTTP for gateways: header hygiene, path joining, streaming, deadlines.

@@ -1,0 +1,1 @@
+//! ProActions Hub, the hardened AI gateway.

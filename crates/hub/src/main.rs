@@ -1,0 +1,2 @@
+//! The `proactions-hub` program.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Tower layer that limits requests per client, with draft RateLimit header fields.

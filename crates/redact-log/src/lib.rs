@@ -1,0 +1,1 @@
+//! Request ids, access log and log files with secrets filtered out.

@@ -1,0 +1,1 @@
+//! Tower layer that sets the security headers of helmet, exactly once on every answer.

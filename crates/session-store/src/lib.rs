@@ -1,0 +1,1 @@
+//! Tower layer for signed-cookie sessions in the format of express-session.

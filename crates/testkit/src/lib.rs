@@ -1,0 +1,1 @@
+//! Upstreams and clients for tests: echo, streams, stalls, broken answers.

@@ -1,0 +1,1 @@
+//! OAuth and resumable uploads for YouTube accounts.
