@@ -24,6 +24,8 @@ pub enum RejectionKind {
     Forbidden,
     /// The upstream did not answer in time (504).
     GatewayTimeout,
+    /// The request's header fields are more or larger than allowed (431, RFC 6585 section 5).
+    HeaderFieldsTooLarge,
     /// A fault of this process (500).
     Internal,
     /// Too many failed attempts to enter (429).
@@ -55,6 +57,7 @@ impl RejectionKind {
             Self::BadRequest => StatusCode::BAD_REQUEST,
             Self::CrossSite | Self::DeniedAddress | Self::Forbidden => StatusCode::FORBIDDEN,
             Self::GatewayTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::HeaderFieldsTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::LockedOut | Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
@@ -77,6 +80,7 @@ impl RejectionKind {
             Self::DeniedAddress => "denied_address",
             Self::Forbidden => "forbidden",
             Self::GatewayTimeout => "gateway_timeout",
+            Self::HeaderFieldsTooLarge => "header_fields_too_large",
             Self::Internal => "internal",
             Self::LockedOut => "locked_out",
             Self::MethodNotAllowed => "method_not_allowed",
@@ -97,6 +101,7 @@ impl RejectionKind {
             Self::CrossSite => "Cross-site request refused",
             Self::DeniedAddress | Self::Forbidden => "Forbidden",
             Self::GatewayTimeout => "The upstream service did not answer in time",
+            Self::HeaderFieldsTooLarge => "Request header fields too large",
             Self::Internal => "Internal server error",
             Self::LockedOut => "Too many failed attempts, please try again later.",
             Self::MethodNotAllowed => "Method not allowed",
@@ -127,6 +132,7 @@ impl RejectionKind {
 #[derive(Clone, Debug)]
 pub struct Rejection {
     kind: RejectionKind,
+    status: StatusCode,
     message: Cow<'static, str>,
     headers: HeaderMap,
 }
@@ -137,6 +143,7 @@ impl Rejection {
     pub fn new(kind: RejectionKind) -> Self {
         Self {
             kind,
+            status: kind.status(),
             message: Cow::Borrowed(kind.message()),
             headers: HeaderMap::new(),
         }
@@ -146,6 +153,13 @@ impl Rejection {
     #[must_use]
     pub fn with_message(mut self, message: impl Into<Cow<'static, str>>) -> Self {
         self.message = message.into();
+        self
+    }
+
+    /// Answers with another status than the usual one of the kind.
+    #[must_use]
+    pub const fn with_status(mut self, status: StatusCode) -> Self {
+        self.status = status;
         self
     }
 
@@ -172,7 +186,7 @@ impl Rejection {
     /// The status of the answer.
     #[must_use]
     pub const fn status(&self) -> StatusCode {
-        self.kind.status()
+        self.status
     }
 
     /// What the client is told.
@@ -296,6 +310,17 @@ mod tests {
                 "statusCode": 429, "message": "slow \"down\"\n", "error": "Too Many Requests", "requestId": "r-1",
             })
         );
+    }
+
+    #[test]
+    fn a_status_of_its_own_stands_in_the_body_too() {
+        let refused =
+            Rejection::new(RejectionKind::RateLimited).with_status(StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(refused.kind(), RejectionKind::RateLimited);
+        let (response, json) = body(refused, None);
+        assert_eq!(response.status(), 503);
+        assert_eq!(json["statusCode"], 503);
+        assert_eq!(json["error"], "Service Unavailable");
     }
 
     #[test]

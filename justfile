@@ -1,0 +1,38 @@
+# The scripts do the work; these are short names for them.
+
+default:
+    @just --list
+
+# Serve without a file or a provider key.
+quickstart:
+    cargo run --release -- quickstart
+
+test:
+    scripts/test
+
+# Unit, property, documentation and black-box tests, without the SDKs.
+test-quick:
+    scripts/test --quick
+
+# The official openai SDKs and curl against a running hub.
+e2e:
+    scripts/e2e
+
+ci:
+    .ci/run
+
+bench-layers:
+    scripts/bench-layers
+
+fmt:
+    cargo fmt --all
+
+lint:
+    cargo clippy --workspace --all-targets --all-features -- -D warnings
+
+doc:
+    cargo doc --workspace --all-features --no-deps
+
+# Needs `cargo install cargo-deny`.
+deny:
+    cargo deny check bans licenses sources
