@@ -1,0 +1,224 @@
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::StatusCode;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use proactions_edge::{Principal, Rejection, RequestId};
+use proactions_forward::{BoxError, SendError, SendErrorKind};
+use tokio::time::Instant;
+
+use crate::tally::Tally;
+use crate::target::Target;
+
+/// One call, from the moment its target is known until its answer has ended. When it is dropped it leaves one
+/// event in the log, whichever way it ended.
+pub(crate) struct Meter {
+    target: Target,
+    started: Instant,
+    request_id: Option<RequestId>,
+    principal: Option<Principal>,
+    model: Option<String>,
+    stream: bool,
+    prompt: Option<String>,
+    status: Option<StatusCode>,
+    tally: Tally,
+    ending: Ending,
+}
+
+/// How a call ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Ending {
+    /// The client left before the answer's end.
+    ClientLeft,
+    Complete,
+    /// With a name for the log and the details.
+    Failed(&'static str, String),
+    /// The request was not sent.
+    Refused(String),
+}
+
+impl Meter {
+    pub(crate) fn new(target: Target, started: Instant, extensions: &http::Extensions) -> Self {
+        Self {
+            target,
+            started,
+            request_id: extensions.get().cloned(),
+            principal: extensions.get().cloned(),
+            model: None,
+            stream: false,
+            prompt: None,
+            status: None,
+            tally: Tally::Off,
+            ending: Ending::ClientLeft,
+        }
+    }
+
+    /// Notes what the request says.
+    pub(crate) fn asked(&mut self, model: Option<String>, stream: bool, prompt: Option<String>) {
+        self.model = model.map(|model| model.chars().take(128).collect());
+        self.stream = stream;
+        self.prompt = prompt;
+    }
+
+    /// Notes the answer's head and how its body is read.
+    pub(crate) fn answered(&mut self, status: StatusCode, tally: Tally) {
+        self.status = Some(status);
+        self.tally = tally;
+    }
+
+    /// Notes that the request is not sent.
+    pub(crate) fn refused(&mut self, rejection: &Rejection) {
+        self.status = Some(rejection.status());
+        self.ending = Ending::Refused(rejection.message().to_owned());
+    }
+
+    /// Notes that there is no answer to pass on.
+    pub(crate) fn failed(&mut self, status: StatusCode, name: &'static str, details: String) {
+        self.status = Some(status);
+        self.ending = Ending::Failed(name, details);
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        let usage = self.tally.finish();
+        let duration = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        // The event's level has to be a constant.
+        macro_rules! event {
+            ($level:ident, $message:literal, $($field:ident = $value:expr),*) => {
+                tracing::$level!(
+                    target: "aiLink",
+                    requestId = self.request_id.as_ref().map(RequestId::as_str),
+                    username = self.principal.as_ref().map(|principal| &*principal.id),
+                    target = &*self.target.id,
+                    provider = self.target.provider,
+                    model = usage.model.as_deref().or(self.model.as_deref()),
+                    promptTokens = usage.prompt_tokens,
+                    completionTokens = usage.completion_tokens,
+                    totalTokens = usage.total_tokens,
+                    duration,
+                    stream = self.stream,
+                    statusCode = self.status.map(|status| status.as_u16()),
+                    prompt = self.prompt.as_deref(),
+                    response = usage.text.as_deref(),
+                    $($field = $value,)*
+                    $message
+                )
+            };
+        }
+        match &self.ending {
+            Ending::Complete => event!(info, "AI request answered",),
+            Ending::ClientLeft => event!(
+                info,
+                "AI request left by the client",
+                outcome = "client_left"
+            ),
+            Ending::Refused(why) => {
+                event!(
+                    info,
+                    "AI request refused",
+                    outcome = "refused",
+                    error = why.as_str()
+                );
+            }
+            Ending::Failed(name, details) => {
+                event!(
+                    error,
+                    "AI request failed",
+                    outcome = *name,
+                    error = details.as_str()
+                );
+            }
+        }
+    }
+}
+
+/// An answer's body on its way: passed on frame by frame, read by the meter.
+///
+/// A stream of events whose upstream breaks off ends with one event that says so, as a client of such a
+/// stream has no other way to learn of it. Any other body fails, so that the connection is cut and the client
+/// does not take a part for the whole.
+pub(crate) struct Metered<B> {
+    body: B,
+    meter: Option<Meter>,
+}
+
+impl<B: HttpBody> Metered<B> {
+    pub(crate) fn new(body: B, mut meter: Meter) -> Self {
+        if body.is_end_stream() {
+            meter.ending = Ending::Complete;
+        }
+        Self {
+            body,
+            meter: Some(meter),
+        }
+    }
+}
+
+impl<B> HttpBody for Metered<B>
+where
+    B: HttpBody<Data = Bytes, Error = SendError> + Unpin,
+{
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = self.get_mut();
+        let Some(meter) = &mut this.meter else {
+            return Poll::Ready(None);
+        };
+        let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) else {
+            return Poll::Pending;
+        };
+        match frame {
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    meter.tally.feed(data);
+                }
+                if this.body.is_end_stream() {
+                    meter.ending = Ending::Complete;
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Some(Err(error)) => {
+                let name = error.kind().as_str();
+                let message = match error.kind() {
+                    SendErrorKind::Timeout => "The upstream service did not go on in time",
+                    _ => "The upstream service broke off its answer",
+                };
+                meter.ending = Ending::Failed(name, error.to_string());
+                let last = match &meter.tally {
+                    Tally::Events(events) => Ok(Frame::data(Bytes::from(format!(
+                        "{}data: {{\"error\":{{\"message\":\"{}\",\"type\":\"upstream_error\",\"code\":\"{name}\"}}}}\n\n",
+                        events.separator(),
+                        message,
+                    )))),
+                    _ => Err(error.into()),
+                };
+                this.meter = None;
+                Poll::Ready(Some(last))
+            }
+            None => {
+                meter.ending = Ending::Complete;
+                this.meter = None;
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        // The stream's error event may still be to come while the body under it has ended.
+        self.meter.is_none() || self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.meter {
+            Some(meter) if matches!(meter.tally, Tally::Events(_)) => SizeHint::default(),
+            _ => self.body.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,357 @@
+//! Reads model and token usage out of an answer while it passes by.
+//!
+//! Nothing is held back and nothing changed. Of a JSON answer the last part is kept by reference, of a stream
+//! of events at most one unfinished line is copied.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::Value;
+
+/// How much of a JSON answer's end is kept, and how long a line of a stream may be to be read, in bytes.
+const WINDOW: usize = 64 * 1024;
+
+/// A frame pins the buffer that it is a part of, so their number is bounded too.
+const MAX_FRAMES: usize = 64;
+
+/// How much of an answer's text goes into the log, in bytes.
+const MAX_TEXT: usize = 32 * 1024;
+
+/// After how many events without a model no more are read for it.
+const MAX_TRIES: u8 = 4;
+
+/// What an answer says about itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Usage {
+    pub(crate) model: Option<String>,
+    pub(crate) prompt_tokens: Option<u64>,
+    pub(crate) completion_tokens: Option<u64>,
+    pub(crate) total_tokens: Option<u64>,
+    /// The answer's text, where it is wanted.
+    pub(crate) text: Option<String>,
+}
+
+/// The reader that fits an answer's content type.
+#[derive(Debug)]
+pub(crate) enum Tally {
+    Events(EventTally),
+    Json(JsonTally),
+    /// Audio, a compressed body and the like.
+    Off,
+}
+
+impl Tally {
+    pub(crate) fn new(content_type: &str, want_text: bool) -> Self {
+        let media = content_type.split(';').next().unwrap_or_default().trim();
+        if media.eq_ignore_ascii_case("text/event-stream") {
+            Self::Events(EventTally {
+                want_text,
+                ..EventTally::default()
+            })
+        } else if media.eq_ignore_ascii_case("application/json") {
+            Self::Json(JsonTally {
+                want_text,
+                ..JsonTally::default()
+            })
+        } else {
+            Self::Off
+        }
+    }
+
+    pub(crate) fn feed(&mut self, frame: &Bytes) {
+        match self {
+            Self::Events(events) => events.feed(frame),
+            Self::Json(json) => json.feed(frame),
+            Self::Off => {}
+        }
+    }
+
+    pub(crate) fn finish(&mut self) -> Usage {
+        match self {
+            Self::Events(events) => std::mem::take(&mut events.usage),
+            Self::Json(json) => std::mem::take(json).finish(),
+            Self::Off => Usage::default(),
+        }
+    }
+}
+
+/// Reads a JSON answer.
+#[derive(Debug, Default)]
+pub(crate) struct JsonTally {
+    frames: VecDeque<Bytes>,
+    kept: usize,
+    /// Whether the answer's beginning is no longer there.
+    cut: bool,
+    want_text: bool,
+    head: Vec<u8>,
+}
+
+impl JsonTally {
+    fn feed(&mut self, frame: &Bytes) {
+        if self.want_text && self.head.len() < MAX_TEXT {
+            let room = MAX_TEXT - self.head.len();
+            self.head
+                .extend_from_slice(frame.get(..room).unwrap_or(frame));
+        }
+        self.kept += frame.len();
+        self.frames.push_back(frame.clone());
+        while let Some(first) = self.frames.front() {
+            let rest = self.kept - first.len();
+            if rest < WINDOW && self.frames.len() <= MAX_FRAMES {
+                break;
+            }
+            self.kept = rest;
+            self.cut = true;
+            self.frames.pop_front();
+        }
+    }
+
+    fn finish(self) -> Usage {
+        let window = match self.frames.len() {
+            1 => self.frames.front().cloned().unwrap_or_default(),
+            _ => Bytes::from(self.frames.iter().flatten().copied().collect::<Vec<u8>>()),
+        };
+        let mut usage = Usage::default();
+        if self.cut {
+            if let Some(counts) = last_usage(&window) {
+                usage.count(&counts);
+            }
+        } else if let Ok(answer) = serde_json::from_slice::<Answer>(&window) {
+            usage.note(answer);
+        }
+        usage.text = self
+            .want_text
+            .then(|| String::from_utf8_lossy(&self.head).into_owned());
+        usage
+    }
+}
+
+/// Reads a stream of server-sent events (WHATWG HTML, section 9.2).
+#[derive(Debug, Default)]
+pub(crate) struct EventTally {
+    /// The line under way, as far as it came.
+    line: Vec<u8>,
+    /// The line under way is longer than the window: it is not read.
+    too_long: bool,
+    /// Lines of an event came, and not yet the empty one that ends it.
+    open: bool,
+    tries: u8,
+    want_text: bool,
+    usage: Usage,
+}
+
+impl EventTally {
+    fn feed(&mut self, frame: &[u8]) {
+        let mut rest = frame;
+        while let Some(end) = rest.iter().position(|b| *b == b'\n') {
+            let (line, after) = rest.split_at(end);
+            rest = after.get(1..).unwrap_or_default();
+            if self.line.is_empty() && !self.too_long {
+                self.end_line(line);
+                continue;
+            }
+            self.extend(line);
+            let line = std::mem::take(&mut self.line);
+            if std::mem::take(&mut self.too_long) {
+                self.open = true;
+            } else {
+                self.end_line(&line);
+            }
+        }
+        if !rest.is_empty() {
+            self.extend(rest);
+        }
+    }
+
+    /// What has to be sent before another event can begin.
+    pub(crate) fn separator(&self) -> &'static str {
+        if self.too_long || !self.line.is_empty() {
+            "\n\n"
+        } else if self.open {
+            "\n"
+        } else {
+            ""
+        }
+    }
+
+    fn extend(&mut self, part: &[u8]) {
+        if self.too_long || self.line.len() + part.len() > WINDOW {
+            self.too_long = true;
+            self.line = Vec::new();
+        } else {
+            self.line.extend_from_slice(part);
+        }
+    }
+
+    fn end_line(&mut self, line: &[u8]) {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        self.open = !line.is_empty();
+        let Some(data) = line.strip_prefix(b"data:") else {
+            return;
+        };
+        // Most events say nothing new; they are passed over unread.
+        let for_model = self.usage.model.is_none() && self.tries < MAX_TRIES;
+        let news = for_model || self.want_text || find(data, b"\"usage\"").is_some();
+        if !news {
+            return;
+        }
+        if for_model {
+            self.tries += 1;
+        }
+        if let Ok(mut answer) = serde_json::from_slice::<Answer>(data) {
+            if self.want_text
+                && let Some(piece) = answer.piece()
+            {
+                let text = self.usage.text.get_or_insert_default();
+                if text.len() + piece.len() <= MAX_TEXT {
+                    text.push_str(&piece);
+                }
+            }
+            self.usage.note(answer);
+        }
+    }
+}
+
+/// An answer of any of the endpoints, or an event of one.
+#[derive(Deserialize)]
+struct Answer {
+    #[serde(default)]
+    model: Value,
+    #[serde(default)]
+    usage: Value,
+    /// The events of the responses endpoint wrap the answer once more.
+    #[serde(default)]
+    response: Option<Inner>,
+    #[serde(default)]
+    choices: Option<Choices>,
+    #[serde(default)]
+    delta: Value,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Inner {
+    Answer {
+        #[serde(default)]
+        model: Value,
+        #[serde(default)]
+        usage: Value,
+    },
+    Other(serde::de::IgnoredAny),
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Choices {
+    List(Vec<Choice>),
+    Other(serde::de::IgnoredAny),
+}
+
+#[derive(Default, Deserialize)]
+struct Choice {
+    #[serde(default)]
+    delta: Value,
+    #[serde(default)]
+    text: Value,
+}
+
+impl Answer {
+    /// The piece of text that an event brings.
+    fn piece(&mut self) -> Option<String> {
+        let piece = match self.choices.take() {
+            Some(Choices::List(choices)) => {
+                let mut choice = choices.into_iter().next()?;
+                match choice.delta.get_mut("content").map(Value::take) {
+                    Some(content) => content,
+                    None => choice.text,
+                }
+            }
+            _ => self.delta.take(),
+        };
+        match piece {
+            Value::String(text) => Some(text),
+            _ => None,
+        }
+    }
+}
+
+impl Usage {
+    fn note(&mut self, answer: Answer) {
+        self.note_model(&answer.model);
+        self.count(&answer.usage);
+        if let Some(Inner::Answer { model, usage }) = answer.response {
+            self.note_model(&model);
+            self.count(&usage);
+        }
+    }
+
+    fn note_model(&mut self, model: &Value) {
+        if self.model.is_none()
+            && let Some(model) = model.as_str().filter(|model| !model.is_empty())
+        {
+            self.model = Some(model.chars().take(128).collect());
+        }
+    }
+
+    /// Takes the counts over under either of their names. Some providers send them with every event, each
+    /// replacing the ones before.
+    fn count(&mut self, usage: &Value) {
+        let number = |names: [&str; 2]| {
+            names
+                .iter()
+                .find_map(|name| usage.get(name).and_then(Value::as_u64))
+        };
+        let prompt = number(["prompt_tokens", "input_tokens"]);
+        let completion = number(["completion_tokens", "output_tokens"]);
+        if prompt.is_none() && completion.is_none() {
+            return;
+        }
+        self.prompt_tokens = prompt;
+        self.completion_tokens = completion;
+        self.total_tokens = usage
+            .get("total_tokens")
+            .and_then(Value::as_u64)
+            .or_else(|| {
+                prompt
+                    .unwrap_or_default()
+                    .checked_add(completion.unwrap_or_default())
+            });
+    }
+}
+
+/// The last `"usage":{…}` of a JSON text whose beginning may be missing.
+///
+/// Within a string the quotes would be escaped, so what is found is a member, not text that looks like one.
+fn last_usage(window: &[u8]) -> Option<Value> {
+    let name: &[u8] = b"\"usage\"";
+    let mut end = window.len();
+    loop {
+        let at = window
+            .get(..end)?
+            .windows(name.len())
+            .rposition(|part| part == name)?;
+        let after = window.get(at + name.len()..)?.trim_ascii_start();
+        let value = after.strip_prefix(b":").map(<[u8]>::trim_ascii_start);
+        if let Some(value) = value.filter(|value| value.starts_with(b"{"))
+            && let Some(Ok(counts)) = serde_json::Deserializer::from_slice(value)
+                .into_iter::<Value>()
+                .next()
+            && counts.is_object()
+        {
+            return Some(counts);
+        }
+        // The next one may overlap with this one by a quote.
+        end = at + name.len() - 1;
+    }
+}
+
+fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
+    haystack
+        .windows(needle.len())
+        .position(|part| part == needle)
+}
+
+#[cfg(test)]
+#[path = "tally_tests.rs"]
+mod tests;

@@ -1,0 +1,340 @@
+use std::fmt;
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, SystemTime};
+
+use http::HeaderValue;
+use http::header::WWW_AUTHENTICATE;
+use proactions_edge::{Clock, Principal, Rejection, RejectionKind, RequestId};
+use proactions_session_store::{Commit, Load, Record, Session, SessionId, StoreError};
+
+use crate::authenticate::{Authenticate, Grant, MEMBER, StoredLogin, Verdict, VerdictFuture};
+use crate::opened::Turn;
+use crate::{AccessPolicy, AuthState, Credentials};
+
+/// What all requests share.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) access: AccessPolicy,
+    pub(crate) authenticator: Arc<dyn Authenticate>,
+    pub(crate) state: Arc<AuthState>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) challenge: HeaderValue,
+}
+
+/// One request on its way in: session, then credentials, then a session for them.
+///
+/// It knows nothing of the service behind, so the whole decision can be read here.
+pub(crate) struct Entry {
+    pub(crate) core: Arc<Core>,
+    pub(crate) session: Option<Session>,
+    pub(crate) credentials: Option<Credentials>,
+    pub(crate) ip: Option<IpAddr>,
+    /// Another site may have made the browser send this, so a cookie must not vouch for it.
+    pub(crate) cross_site: bool,
+    step: Step,
+}
+
+enum Step {
+    Begin,
+    /// The session of the cookie is being read.
+    Read(Load),
+    /// Its user is being checked again.
+    Resume(VerdictFuture),
+    /// The credentials are being checked.
+    Check(VerdictFuture),
+    /// They are good; the session that they opened before is being read.
+    Return(Load, Grant, SessionId),
+    /// They are good; a session for them is being stored.
+    Store(Commit, Grant),
+}
+
+/// How a step ends.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "it lives for one step, and a box would cost each request an allocation"
+)]
+enum Turned {
+    Next(Step),
+    Done(Outcome),
+}
+
+pub(crate) type Outcome = Result<Principal, Box<Rejection>>;
+
+impl Entry {
+    pub(crate) const fn new(
+        core: Arc<Core>,
+        session: Option<Session>,
+        credentials: Option<Credentials>,
+        ip: Option<IpAddr>,
+        cross_site: bool,
+    ) -> Self {
+        Self {
+            core,
+            session,
+            credentials,
+            ip,
+            cross_site,
+            step: Step::Begin,
+        }
+    }
+
+    /// Decides. `request_id` only names the request in events.
+    pub(crate) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        request_id: Option<&RequestId>,
+    ) -> Poll<Outcome> {
+        loop {
+            let turned = match &mut self.step {
+                Step::Begin => match &self.session {
+                    Some(session) => Turned::Next(Step::Read(session.load())),
+                    None => self.check(request_id),
+                },
+                Step::Read(load) => {
+                    let read = ready!(Pin::new(load).poll(cx));
+                    self.read(&read, request_id)
+                }
+                Step::Resume(verdict) => {
+                    let verdict = ready!(Pin::new(verdict).poll(cx));
+                    self.resumed(verdict, request_id)
+                }
+                Step::Check(verdict) => {
+                    let verdict = ready!(Pin::new(verdict).poll(cx));
+                    self.checked(verdict, request_id)
+                }
+                Step::Return(load, grant, id) => {
+                    let read = ready!(Pin::new(load).poll(cx));
+                    let (grant, id) = (grant.clone(), *id);
+                    self.returned(&read, grant, id)
+                }
+                Step::Store(commit, grant) => {
+                    let stored = ready!(Pin::new(commit).poll(cx));
+                    let grant = grant.clone();
+                    self.stored(stored, grant, request_id)
+                }
+            };
+            match turned {
+                Turned::Next(step) => self.step = step,
+                Turned::Done(outcome) => return Poll::Ready(outcome),
+            }
+        }
+    }
+
+    /// The store has said what the cookie is worth.
+    fn read(&mut self, read: &Result<(), StoreError>, request_id: Option<&RequestId>) -> Turned {
+        match read {
+            Ok(()) => {
+                let record = self.session.as_ref().and_then(Session::record);
+                match record.as_deref().and_then(login_of) {
+                    Some(login) => {
+                        Turned::Next(Step::Resume(self.core.authenticator.resume(login)))
+                    }
+                    None => self.check(request_id),
+                }
+            }
+            // Without the store nobody knows whose cookie it is. Credentials speak for themselves.
+            Err(_) if self.credentials.is_some() => {
+                self.session = None;
+                self.check(request_id)
+            }
+            Err(_) => refuse(unavailable(Duration::from_secs(1))),
+        }
+    }
+
+    fn resumed(&mut self, verdict: Verdict, request_id: Option<&RequestId>) -> Turned {
+        match verdict {
+            Verdict::Granted(_) if self.cross_site => {
+                tracing::warn!(
+                    target: "security",
+                    event = "cross_site_refused",
+                    ip = self.ip.map(tracing::field::display),
+                    requestId = request_id.map(tracing::field::display),
+                    "A session cookie came with a request that another site made"
+                );
+                refuse(Rejection::new(RejectionKind::CrossSite))
+            }
+            Verdict::Granted(grant) => Turned::Done(Ok(grant.principal)),
+            Verdict::Denied => {
+                tracing::warn!(
+                    target: "security",
+                    event = "session_refused",
+                    ip = self.ip.map(tracing::field::display),
+                    requestId = request_id.map(tracing::field::display),
+                    session = ?self.session,
+                    "A session was ended: its login is no longer valid"
+                );
+                if let Some(session) = &self.session {
+                    session.destroy();
+                }
+                self.check(request_id)
+            }
+            Verdict::Unavailable(wait) => refuse(unavailable(wait)),
+        }
+    }
+
+    /// No session vouches for the request: asks for credentials.
+    fn check(&self, request_id: Option<&RequestId>) -> Turned {
+        let Some(credentials) = &self.credentials else {
+            tracing::warn!(
+                target: "security",
+                event = "unauthorized",
+                ip = self.ip.map(tracing::field::display),
+                requestId = request_id.map(tracing::field::display),
+                "A request without valid credentials was refused"
+            );
+            return refuse(self.unauthorized());
+        };
+        let now = self.core.clock.now();
+        let lock_out = &self.core.state.lock_out;
+        match lock_out.wait(self.ip, credentials.user(), now) {
+            Some(wait) => refuse(locked_out(wait)),
+            None => Turned::Next(Step::Check(self.core.authenticator.check(credentials))),
+        }
+    }
+
+    fn checked(&self, verdict: Verdict, request_id: Option<&RequestId>) -> Turned {
+        let now = self.core.clock.now();
+        match verdict {
+            Verdict::Granted(grant) => self.open(grant, now),
+            Verdict::Denied => {
+                let user = self.credentials.as_ref().and_then(Credentials::user);
+                let method = self.core.authenticator.method();
+                tracing::warn!(
+                    target: "security",
+                    event = "login_failed",
+                    ip = self.ip.map(tracing::field::display),
+                    requestId = request_id.map(tracing::field::display),
+                    username = user.map(|user| tracing::field::debug(user.as_str())),
+                    method = method.as_str(),
+                    "Credentials were refused"
+                );
+                if self.core.state.lock_out.fail(self.ip, user, now) {
+                    tracing::warn!(
+                        target: "security",
+                        event = "login_locked_out",
+                        ip = self.ip.map(tracing::field::display),
+                        requestId = request_id.map(tracing::field::display),
+                        username = user.map(|user| tracing::field::debug(user.as_str())),
+                        "Too many credentials were refused; no more are checked for a minute"
+                    );
+                }
+                refuse(self.unauthorized())
+            }
+            Verdict::Unavailable(wait) => refuse(unavailable(wait)),
+        }
+    }
+
+    /// The credentials are good: finds them a session, unless nobody could come back to it.
+    fn open(&self, grant: Grant, now: SystemTime) -> Turned {
+        let Some(session) = self.session.as_ref().filter(|s| s.can_be_sent()) else {
+            return Turned::Done(Ok(grant.principal));
+        };
+        match self.core.state.opened.turn(grant.key, now) {
+            Turn::Open => begin(session, grant),
+            Turn::Wait => Turned::Done(Ok(grant.principal)),
+            Turn::GoOnWith(id) => {
+                session.adopt(id);
+                Turned::Next(Step::Return(session.load(), grant, id))
+            }
+        }
+    }
+
+    fn returned(&self, read: &Result<(), StoreError>, grant: Grant, id: SessionId) -> Turned {
+        let Some(session) = self.session.as_ref().filter(|_| read.is_ok()) else {
+            return Turned::Done(Ok(grant.principal));
+        };
+        let record = session.record();
+        let same = record.as_deref().and_then(login_of).is_some_and(|login| {
+            let principal = &grant.principal;
+            login.method == principal.method
+                && login.subject == &*principal.id
+                && login.proof == grant.proof.as_deref()
+        });
+        if same {
+            session.send_cookie();
+            return Turned::Done(Ok(grant.principal));
+        }
+        let now = self.core.clock.now();
+        match self.core.state.opened.replace(grant.key, id, now) {
+            Turn::Open => begin(session, grant),
+            Turn::Wait | Turn::GoOnWith(_) => Turned::Done(Ok(grant.principal)),
+        }
+    }
+
+    fn stored(
+        &self,
+        stored: Result<(), StoreError>,
+        grant: Grant,
+        request_id: Option<&RequestId>,
+    ) -> Turned {
+        let now = self.core.clock.now();
+        let id = self.session.as_ref().and_then(Session::id);
+        match (stored, id) {
+            (Ok(()), Some(id)) => {
+                self.core.state.opened.opened(grant.key, id, now);
+                tracing::info!(
+                    target: "security",
+                    event = "login",
+                    ip = self.ip.map(tracing::field::display),
+                    requestId = request_id.map(tracing::field::display),
+                    username = &*grant.principal.id,
+                    session = ?id,
+                    "A session was opened"
+                );
+            }
+            (outcome, _) => {
+                self.core.state.opened.forget(grant.key, now);
+                // The credentials are good all the same.
+                if let Err(error) = outcome {
+                    tracing::error!(
+                        error = &error as &dyn std::error::Error,
+                        "A login goes on without a session: it could not be stored"
+                    );
+                }
+            }
+        }
+        Turned::Done(Ok(grant.principal))
+    }
+
+    fn unauthorized(&self) -> Rejection {
+        Rejection::new(RejectionKind::Unauthorized)
+            .with_header(WWW_AUTHENTICATE, self.core.challenge.clone())
+    }
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry")
+            .field("session", &self.session)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Who a session belongs to.
+pub(crate) fn login_of(record: &Record) -> Option<StoredLogin<'_>> {
+    StoredLogin::from_member(record.get(MEMBER)?)
+}
+
+/// A fresh session; the one that came with the request is removed once it is stored.
+fn begin(session: &Session, grant: Grant) -> Turned {
+    session.regenerate();
+    // The name is not one of the reserved.
+    let _ = session.insert(MEMBER, grant.to_member());
+    Turned::Next(Step::Store(session.commit(), grant))
+}
+
+fn refuse(rejection: Rejection) -> Turned {
+    Turned::Done(Err(Box::new(rejection)))
+}
+
+fn unavailable(wait: Duration) -> Rejection {
+    Rejection::new(RejectionKind::Unavailable).with_retry_after(wait)
+}
+
+fn locked_out(wait: Duration) -> Rejection {
+    Rejection::new(RejectionKind::LockedOut).with_retry_after(wait)
+}

@@ -1,0 +1,153 @@
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use http::header::{AUTHORIZATION, CACHE_CONTROL};
+use http::{HeaderValue, Request, Response};
+use pin_project_lite::pin_project;
+use proactions_edge::{Exchange, Principal, RenderRejection, RequestId};
+use tower_service::Service;
+
+use crate::entry::Entry;
+
+pin_project! {
+    /// The answer of the inner service, or a refusal.
+    ///
+    /// It reads the session, checks, writes the session and calls the inner service, in this order; each of them
+    /// is a named state, and nothing is boxed unless a store or an authenticator needs I/O.
+    pub struct AuthFuture<S, ReqBody, ResBody, R>
+    where
+        S: Service<Request<ReqBody>>,
+    {
+        #[pin]
+        state: State<S, ReqBody, ResBody, R, S::Future>,
+    }
+}
+
+pin_project! {
+    #[project = StateProj]
+    enum State<S, ReqBody, ResBody, R, F> {
+        Entering { entry: Entry, waiting: Option<Waiting<S, ReqBody>>, renderer: R },
+        Calling { #[pin] future: F, authenticated: bool },
+        Refused { response: Option<Response<ResBody>> },
+    }
+}
+
+struct Waiting<S, ReqBody> {
+    service: S,
+    request: Request<ReqBody>,
+}
+
+impl<S, ReqBody, ResBody, R> AuthFuture<S, ReqBody, ResBody, R>
+where
+    S: Service<Request<ReqBody>>,
+{
+    pub(crate) const fn calling(future: S::Future) -> Self {
+        Self {
+            state: State::Calling {
+                future,
+                authenticated: false,
+            },
+        }
+    }
+
+    pub(crate) const fn entering(
+        entry: Entry,
+        service: S,
+        request: Request<ReqBody>,
+        renderer: R,
+    ) -> Self {
+        Self {
+            state: State::Entering {
+                entry,
+                waiting: Some(Waiting { service, request }),
+                renderer,
+            },
+        }
+    }
+
+    pub(crate) const fn refused(response: Response<ResBody>) -> Self {
+        Self {
+            state: State::Refused {
+                response: Some(response),
+            },
+        }
+    }
+}
+
+impl<S, ReqBody, ResBody, R> Future for AuthFuture<S, ReqBody, ResBody, R>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+    R: RenderRejection<ResBody>,
+{
+    type Output = Result<Response<ResBody>, S::Error>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.project().state;
+        loop {
+            let next = match state.as_mut().project() {
+                StateProj::Entering {
+                    entry,
+                    waiting,
+                    renderer,
+                } => {
+                    let request_id = waiting
+                        .as_ref()
+                        .and_then(|waiting| waiting.request.extensions().get::<RequestId>());
+                    let outcome = ready!(entry.poll(cx, request_id));
+                    match (outcome, waiting.take()) {
+                        (Ok(principal), Some(mut waiting)) => State::Calling {
+                            future: waiting.service.call(admit(waiting.request, principal)),
+                            authenticated: true,
+                        },
+                        (Err(rejection), Some(waiting)) => {
+                            let request_id = waiting.request.extensions().get::<RequestId>();
+                            State::Refused {
+                                response: Some(rejection.into_response(renderer, request_id)),
+                            }
+                        }
+                        // Polled after its end.
+                        (_, None) => return Poll::Pending,
+                    }
+                }
+                StateProj::Calling {
+                    future,
+                    authenticated,
+                } => {
+                    let mut response = ready!(future.poll(cx))?;
+                    if *authenticated && !response.headers().contains_key(CACHE_CONTROL) {
+                        let no_store = HeaderValue::from_static("no-store");
+                        response.headers_mut().insert(CACHE_CONTROL, no_store);
+                    }
+                    return Poll::Ready(Ok(response));
+                }
+                StateProj::Refused { response } => {
+                    return response
+                        .take()
+                        .map_or(Poll::Pending, |response| Poll::Ready(Ok(response)));
+                }
+            };
+            state.set(next);
+        }
+    }
+}
+
+impl<S, ReqBody, ResBody, R> fmt::Debug for AuthFuture<S, ReqBody, ResBody, R>
+where
+    S: Service<Request<ReqBody>>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuthFuture").finish_non_exhaustive()
+    }
+}
+
+/// The request as the inner service gets it: who it is instead of what proves it.
+fn admit<B>(mut request: Request<B>, principal: Principal) -> Request<B> {
+    request.headers_mut().remove(AUTHORIZATION);
+    if let Some(exchange) = request.extensions().get::<Exchange>() {
+        exchange.note_principal(principal.clone());
+    }
+    request.extensions_mut().insert(principal);
+    request
+}

@@ -1,0 +1,313 @@
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response, Uri};
+use http_body::Frame;
+use hyper::body::Incoming;
+use hyper::rt::{Read, Write};
+use hyper_util::client::legacy::connect::{Connection, HttpConnector};
+use hyper_util::client::legacy::{Client, ResponseFuture};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tower_service::Service;
+
+use crate::gather::Gathered;
+use crate::headers::strip_response;
+use crate::{Body, BoxError, HttpClientConfig, Outgoing, SendError};
+
+/// How long resolving, connecting and the TLS handshake may take together.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Shorter than the 60 to 75 seconds after which common servers close an idle connection, so that a request
+/// seldom meets a connection that is just being closed.
+const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(50);
+
+const POOL_MAX_IDLE_PER_HOST: usize = 256;
+
+/// Calls upstreams: pooled connections, HTTP/1.1 and HTTP/2 (by ALPN), deadlines. It follows no redirect,
+/// keeps no cookie and repeats no request that may have reached the upstream; only a request that met a pooled
+/// connection at its end, before a byte of it was sent, is sent on another one.
+///
+/// Cloning is cheap; clones share the pool.
+#[derive(Clone)]
+pub struct HttpClient {
+    pool: Arc<dyn Dispatch>,
+    timeout: Duration,
+}
+
+impl HttpClient {
+    /// A client that speaks TLS as `tls` says, and plain HTTP where a URL says `http`.
+    #[must_use]
+    pub fn new(config: &HttpClientConfig, mut tls: rustls::ClientConfig) -> Self {
+        let mut http = HttpConnector::new();
+        http.enforce_http(false);
+        http.set_nodelay(true);
+        http.set_keepalive(Some(Duration::from_secs(60)));
+        // The connector sets these itself, and refuses to take others.
+        tls.alpn_protocols.clear();
+        let connector = hyper_rustls::HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
+            .https_or_http()
+            .enable_http1()
+            .enable_http2()
+            .wrap_connector(http);
+        Self::with_connector(config, connector)
+    }
+
+    /// A client for plain HTTP only; a URL with `https` fails.
+    #[must_use]
+    pub fn without_tls(config: &HttpClientConfig) -> Self {
+        let mut http = HttpConnector::new();
+        http.set_nodelay(true);
+        Self::with_connector(config, http)
+    }
+
+    /// A client over other connections: through a proxy, in a test, or with rules of one's own about where a
+    /// connection may go.
+    #[must_use]
+    pub fn with_connector<C>(config: &HttpClientConfig, connector: C) -> Self
+    where
+        C: Service<Uri> + Clone + Send + Sync + 'static,
+        C::Response: Read + Write + Connection + Send + Unpin + 'static,
+        C::Error: Into<BoxError>,
+        C::Future: Send + Unpin + 'static,
+    {
+        let client = Client::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+            .pool_max_idle_per_host(POOL_MAX_IDLE_PER_HOST)
+            .http2_adaptive_window(true)
+            .http2_keep_alive_interval(Duration::from_secs(30))
+            .http2_keep_alive_timeout(Duration::from_secs(10))
+            .build::<_, Body>(ConnectDeadline(connector));
+        Self {
+            pool: Arc::new(client),
+            timeout: config.timeout(),
+        }
+    }
+
+    /// Sends a request and waits for the head of its answer.
+    ///
+    /// Dropping the future, or the answer's body, ends the call: an HTTP/1 connection is closed, an HTTP/2
+    /// stream is reset. The answer's head holds neither hop-by-hop fields nor what
+    /// [`strip_response`](crate::headers::strip_response) lists.
+    ///
+    /// # Errors
+    /// When there is no answer in time, or none at all.
+    pub async fn send(&self, outgoing: Outgoing) -> Result<Response<UpstreamBody>, SendError> {
+        let silence = outgoing.timeout.unwrap_or(self.timeout);
+        let (request, upload) = Upload::watch(outgoing.into_request());
+        let mut call = pin!(self.pool.dispatch(request));
+        let mut wait = silence;
+        let response = loop {
+            match tokio::time::timeout(wait, call.as_mut()).await {
+                Ok(response) => break response.map_err(SendError::of_client)?,
+                // While the client is still sending, the upstream has nothing to answer yet.
+                Err(_) => match upload.as_ref().and_then(|upload| upload.time_left(silence)) {
+                    Some(left) => wait = left,
+                    None => return Err(SendError::timeout()),
+                },
+            }
+        };
+        let (mut head, body) = response.into_parts();
+        strip_response(&mut head.headers);
+        head.version = http::Version::HTTP_11;
+        // hyper leaves types of its own there, such as handles on the connection.
+        head.extensions.clear();
+        Ok(Response::from_parts(head, UpstreamBody::new(body, silence)))
+    }
+}
+
+impl fmt::Debug for HttpClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpClient")
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+/// When a request's body was last moved on, so that a long upload is not taken for a silent upstream.
+struct Upload {
+    started: tokio::time::Instant,
+    /// In milliseconds since the start.
+    moved: AtomicU64,
+}
+
+impl Upload {
+    /// Watches the request's body, unless it is there as a whole.
+    fn watch(request: Request<Body>) -> (Request<Body>, Option<Arc<Self>>) {
+        if request.body().is_whole() {
+            return (request, None);
+        }
+        let upload = Arc::new(Self {
+            started: tokio::time::Instant::now(),
+            moved: AtomicU64::new(0),
+        });
+        let request = request.map(|body| {
+            Body::new(Watched {
+                body,
+                upload: Arc::clone(&upload),
+            })
+        });
+        (request, Some(upload))
+    }
+
+    fn time_left(&self, silence: Duration) -> Option<Duration> {
+        let moved = Duration::from_millis(self.moved.load(Ordering::Relaxed));
+        (moved + silence)
+            .checked_sub(self.started.elapsed())
+            .filter(|left| !left.is_zero())
+    }
+}
+
+struct Watched {
+    body: Body,
+    upload: Arc<Upload>,
+}
+
+impl http_body::Body for Watched {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        if frame.is_ready() {
+            let moved = self.upload.started.elapsed().as_millis();
+            let moved = u64::try_from(moved).unwrap_or(u64::MAX);
+            self.upload.moved.store(moved, Ordering::Relaxed);
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
+    }
+}
+
+trait Dispatch: Send + Sync {
+    fn dispatch(&self, request: Request<Body>) -> ResponseFuture;
+}
+
+impl<C> Dispatch for Client<C, Body>
+where
+    C: hyper_util::client::legacy::connect::Connect + Clone + Send + Sync + 'static,
+{
+    fn dispatch(&self, request: Request<Body>) -> ResponseFuture {
+        self.request(request)
+    }
+}
+
+/// A connector with a deadline for everything until the connection can be used.
+#[derive(Clone)]
+struct ConnectDeadline<C>(C);
+
+impl<C> Service<Uri> for ConnectDeadline<C>
+where
+    C: Service<Uri>,
+    C::Error: Into<BoxError>,
+    C::Future: Send + 'static,
+{
+    type Response = C::Response;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<C::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.0.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let connect = self.0.call(uri);
+        Box::pin(async move {
+            match tokio::time::timeout(CONNECT_TIMEOUT, connect).await {
+                Ok(connection) => connection.map_err(Into::into),
+                Err(_) => Err(BoxError::from(io::Error::from(io::ErrorKind::TimedOut))),
+            }
+        })
+    }
+}
+
+/// The body of an upstream's answer. It fails when the upstream is silent for too long.
+///
+/// Small pieces that are there at the same time become one, so that a burst costs one write; none is waited for.
+pub struct UpstreamBody {
+    body: Gathered<Incoming>,
+    silence: Duration,
+    /// Made when the upstream is first waited for; set anew at most once a wait, not once a frame.
+    deadline: Option<Pin<Box<tokio::time::Sleep>>>,
+    waiting: bool,
+}
+
+impl UpstreamBody {
+    const fn new(body: Incoming, silence: Duration) -> Self {
+        Self {
+            body: Gathered::new(body),
+            silence,
+            deadline: None,
+            waiting: false,
+        }
+    }
+}
+
+impl http_body::Body for UpstreamBody {
+    type Data = Bytes;
+    type Error = SendError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, SendError>>> {
+        let this = self.get_mut();
+        if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) {
+            this.waiting = false;
+            return Poll::Ready(frame.map(|frame| frame.map_err(SendError::of_body)));
+        }
+        let silence = this.silence;
+        let deadline = this
+            .deadline
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(silence)));
+        if !this.waiting {
+            this.waiting = true;
+            deadline
+                .as_mut()
+                .reset(tokio::time::Instant::now() + silence);
+        }
+        deadline
+            .as_mut()
+            .poll(cx)
+            .map(|()| Some(Err(SendError::timeout())))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl fmt::Debug for UpstreamBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("UpstreamBody")
+    }
+}
+
+impl From<UpstreamBody> for Body {
+    fn from(body: UpstreamBody) -> Self {
+        Self::new(body)
+    }
+}

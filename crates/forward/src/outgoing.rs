@@ -1,0 +1,112 @@
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
+
+use crate::headers::{is_framing, strip_request};
+use crate::{BaseUrl, Body, UrlError};
+
+/// A request to an upstream. Its host comes from a [`BaseUrl`], never from a client.
+///
+/// ```
+/// use http::{HeaderMap, HeaderValue, Method, header};
+/// use proactions_forward::{BaseUrl, Outgoing};
+///
+/// let base = BaseUrl::parse("https://api.example.com/v1")?;
+/// let mut client_sent = HeaderMap::new();
+/// client_sent.insert(header::AUTHORIZATION, HeaderValue::from_static("Bearer for-us"));
+/// client_sent.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+///
+/// let outgoing = Outgoing::new(Method::POST, &base, "/chat/completions", None)?
+///     .headers_from_client(client_sent)
+///     .header(header::AUTHORIZATION, HeaderValue::from_static("Bearer for-them"))
+///     .body("{}");
+/// assert_eq!(outgoing.headers()["authorization"], "Bearer for-them");
+/// assert_eq!(outgoing.headers()["accept"], "application/json");
+/// # Ok::<(), proactions_forward::UrlError>(())
+/// ```
+#[derive(Debug)]
+#[must_use]
+pub struct Outgoing {
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+    pub(crate) timeout: Option<Duration>,
+}
+
+impl Outgoing {
+    /// A request to `base` with `tail` appended to its path and `query` to its query.
+    ///
+    /// # Errors
+    /// When the tail or the query would lead anywhere else, see [`BaseUrl::join`].
+    pub fn new(
+        method: Method,
+        base: &BaseUrl,
+        tail: &str,
+        query: Option<&str>,
+    ) -> Result<Self, UrlError> {
+        Ok(Self {
+            method,
+            uri: base.join(tail, query)?,
+            headers: HeaderMap::new(),
+            body: Body::empty(),
+            timeout: None,
+        })
+    }
+
+    /// Takes over what of a client's header may travel, see [`strip_request`]. It replaces the header; what
+    /// is set with [`Outgoing::header`] afterwards wins.
+    pub fn headers_from_client(mut self, mut headers: HeaderMap) -> Self {
+        strip_request(&mut headers);
+        self.headers = headers;
+        self
+    }
+
+    /// Sets a field, in place of every field of that name. Fields of the message's framing are left alone:
+    /// they follow from the URL and the body.
+    pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        if !is_framing(&name) {
+            self.headers.insert(name, value);
+        }
+        self
+    }
+
+    /// Removes a field.
+    pub fn without(mut self, name: &HeaderName) -> Self {
+        self.headers.remove(name);
+        self
+    }
+
+    /// Sets the body. Its length, where it knows it, becomes `Content-Length`.
+    pub fn body(mut self, body: impl Into<Body>) -> Self {
+        self.body = body.into();
+        self
+    }
+
+    /// Sets how long the upstream may take to begin its answer, counted from the last part of the request's
+    /// body, and to be silent within it.
+    pub const fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// The header as it will be sent, less `Host` and the body's framing.
+    #[must_use]
+    pub const fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    /// The URL that is called.
+    #[must_use]
+    pub const fn uri(&self) -> &Uri {
+        &self.uri
+    }
+
+    pub(crate) fn into_request(self) -> Request<Body> {
+        let mut request = Request::new(self.body);
+        *request.method_mut() = self.method;
+        *request.uri_mut() = self.uri;
+        *request.headers_mut() = self.headers;
+        request
+    }
+}

@@ -1,0 +1,181 @@
+//! How large the head of a request may be, and which heads are refused for what they could mean to others.
+//!
+//! hyper has caps of its own and answers them before any layer sees the request. These are tighter, so that the
+//! usual excess is answered with the hub's error shape and security headers, and is logged.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::{Request, Response, request};
+use pin_project_lite::pin_project;
+use proactions_edge::{ClientInfo, JsonRejection, Rejection, RejectionKind, RequestId};
+use tower_layer::Layer;
+use tower_service::Service;
+
+/// The caps on a request's head.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HeadLimits {
+    pub(crate) max_headers: usize,
+    /// All names and values together.
+    pub(crate) max_header_bytes: usize,
+    pub(crate) max_uri_bytes: usize,
+}
+
+impl HeadLimits {
+    fn check(&self, head: &request::Parts) -> Result<(), Rejection> {
+        let uri = &head.uri;
+        let uri_bytes = uri.path().len()
+            + uri.query().map_or(0, |query| query.len() + 1)
+            + uri
+                .authority()
+                .map_or(0, |authority| authority.as_str().len());
+        if uri_bytes > self.max_uri_bytes {
+            return Err(Rejection::new(RejectionKind::UriTooLong));
+        }
+        let mut bytes = 0;
+        for (name, value) in &head.headers {
+            bytes += name.as_str().len() + value.len();
+            // CGI and its heirs read `X_Forwarded_For` and `X-Forwarded-For` as the same variable.
+            if name.as_str().contains('_') {
+                return Err(Rejection::new(RejectionKind::BadRequest)
+                    .with_message("Header names with an underscore are not accepted"));
+            }
+        }
+        if head.headers.len() > self.max_headers || bytes > self.max_header_bytes {
+            return Err(Rejection::new(RejectionKind::HeaderFieldsTooLarge));
+        }
+        Ok(())
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HeadLimitLayer(pub(crate) HeadLimits);
+
+impl<S> Layer<S> for HeadLimitLayer {
+    type Service = HeadLimit<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        HeadLimit {
+            inner,
+            limits: self.0,
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct HeadLimit<S> {
+    inner: S,
+    limits: HeadLimits,
+}
+
+impl<S, ReqBody, ResBody> Service<Request<ReqBody>> for HeadLimit<S>
+where
+    S: Service<Request<ReqBody>, Response = Response<ResBody>>,
+    ResBody: From<Bytes>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = Checked<S::Future, ResBody>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
+        let (head, body) = request.into_parts();
+        if let Err(refused) = self.limits.check(&head) {
+            let request_id = head.extensions.get::<RequestId>();
+            if refused.kind() == RejectionKind::BadRequest {
+                tracing::warn!(
+                    target: "security",
+                    event = "ambiguous_header",
+                    ip = head.extensions.get::<ClientInfo>().map(|client| tracing::field::display(client.ip)),
+                    requestId = request_id.map(tracing::field::display),
+                    "a header name with an underscore was refused",
+                );
+            }
+            let response = refused.into_response(&JsonRejection, request_id);
+            return Checked {
+                state: State::Refused {
+                    response: Some(response),
+                },
+            };
+        }
+        let future = self.inner.call(Request::from_parts(head, body));
+        Checked {
+            state: State::Passed { future },
+        }
+    }
+}
+
+pin_project! {
+    #[derive(Debug)]
+    pub(crate) struct Checked<F, B> {
+        #[pin]
+        state: State<F, B>,
+    }
+}
+
+pin_project! {
+    #[derive(Debug)]
+    #[project = StateProj]
+    enum State<F, B> {
+        Passed { #[pin] future: F },
+        Refused { response: Option<Response<B>> },
+    }
+}
+
+impl<F, B, E> Future for Checked<F, B>
+where
+    F: Future<Output = Result<Response<B>, E>>,
+{
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project().state.project() {
+            StateProj::Passed { future } => Poll::Ready(ready!(future.poll(cx))),
+            StateProj::Refused { response } => match response.take() {
+                Some(response) => Poll::Ready(Ok(response)),
+                None => Poll::Pending,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_cap_has_its_status() {
+        let limits = HeadLimits {
+            max_headers: 3,
+            max_header_bytes: 20,
+            max_uri_bytes: 8,
+        };
+        let verdict = |path: &str, headers: &[(&str, &str)]| {
+            let mut request = Request::get(path);
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
+            let (head, ()) = request.body(()).unwrap().into_parts();
+            limits
+                .check(&head)
+                .map_err(|refused| refused.status().as_u16())
+        };
+        assert_eq!(verdict("/1234567", &[]), Ok(()));
+        assert_eq!(verdict("/12345678", &[]), Err(414));
+        assert_eq!(verdict("/1234?67", &[]), Ok(()));
+        assert_eq!(verdict("/1234?678", &[]), Err(414));
+        assert_eq!(verdict("/", &[("a", "1"), ("b", "2"), ("c", "3")]), Ok(()));
+        assert_eq!(
+            verdict("/", &[("a", "1"), ("b", "2"), ("c", "3"), ("c", "4")]),
+            Err(431)
+        );
+        assert_eq!(verdict("/", &[("abcde", "123456789012345")]), Ok(()));
+        assert_eq!(verdict("/", &[("abcde", "1234567890123456")]), Err(431));
+        assert_eq!(verdict("/", &[("x_y", "1")]), Err(400));
+    }
+}

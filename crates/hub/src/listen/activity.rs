@@ -1,0 +1,275 @@
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use pin_project_lite::pin_project;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+
+use super::Limits;
+
+/// What a connection is doing, kept so cheaply that every read and write can note it.
+///
+/// Times are milliseconds since the connection began, plus one; zero means «not».
+#[derive(Debug)]
+pub(super) struct Activity {
+    began: Instant,
+    limits: Limits,
+    in_flight: AtomicUsize,
+    http2: AtomicBool,
+    idle_since: AtomicU64,
+    head_since: AtomicU64,
+    unread_since: AtomicU64,
+}
+
+/// Why a connection was cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Overdue {
+    Head,
+    Idle,
+    Unread,
+}
+
+impl Overdue {
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Head => "head",
+            Self::Idle => "idle",
+            Self::Unread => "unread",
+        }
+    }
+}
+
+impl Activity {
+    /// A connection whose first byte has arrived.
+    pub(super) fn new(limits: Limits) -> Arc<Self> {
+        Arc::new(Self {
+            began: Instant::now(),
+            limits,
+            in_flight: AtomicUsize::new(0),
+            http2: AtomicBool::new(false),
+            idle_since: AtomicU64::new(0),
+            head_since: AtomicU64::new(1),
+            unread_since: AtomicU64::new(0),
+        })
+    }
+
+    pub(super) fn request_began(self: &Arc<Self>, http2: bool) -> InFlight {
+        self.http2.store(http2, Relaxed);
+        self.in_flight.fetch_add(1, Relaxed);
+        self.head_since.store(0, Relaxed);
+        self.idle_since.store(0, Relaxed);
+        InFlight(Arc::clone(self))
+    }
+
+    /// How often [`Self::overdue`] must be asked for deadlines to be kept within a quarter.
+    pub(super) fn check_interval(&self) -> Duration {
+        let Limits {
+            head, idle, write, ..
+        } = self.limits;
+        (head.min(idle).min(write) / 4).clamp(Duration::from_millis(25), Duration::from_secs(5))
+    }
+
+    pub(super) fn overdue(&self) -> Option<Overdue> {
+        let passed = |since: &AtomicU64, limit: Duration| {
+            let since = since.load(Relaxed);
+            since != 0 && self.now().saturating_sub(since) >= millis(limit)
+        };
+        if passed(&self.unread_since, self.limits.write) {
+            Some(Overdue::Unread)
+        } else if self.in_flight.load(Relaxed) > 0 {
+            None
+        } else if passed(&self.head_since, self.limits.head) {
+            Some(Overdue::Head)
+        } else if passed(&self.idle_since, self.limits.idle) {
+            Some(Overdue::Idle)
+        } else {
+            None
+        }
+    }
+
+    fn request_ended(&self) {
+        if self.in_flight.fetch_sub(1, Relaxed) == 1 {
+            self.idle_since.store(self.now(), Relaxed);
+        }
+    }
+
+    fn bytes_arrived(&self) {
+        // HTTP/2 frames between requests (PING, SETTINGS) are not the beginning of a head.
+        if self.in_flight.load(Relaxed) == 0
+            && !self.http2.load(Relaxed)
+            && self.head_since.load(Relaxed) == 0
+        {
+            self.head_since.store(self.now(), Relaxed);
+        }
+    }
+
+    fn write_blocked(&self, blocked: bool) {
+        let since = self.unread_since.load(Relaxed);
+        match (blocked, since) {
+            (true, 0) => self.unread_since.store(self.now(), Relaxed),
+            (false, 1..) => self.unread_since.store(0, Relaxed),
+            _ => {}
+        }
+    }
+
+    fn now(&self) -> u64 {
+        millis(self.began.elapsed()) + 1
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX - 1)
+}
+
+/// A request under way, until its answer has been sent or dropped.
+#[derive(Debug)]
+pub(super) struct InFlight(Arc<Activity>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.request_ended();
+    }
+}
+
+pin_project! {
+    /// A stream that notes what it does.
+    #[derive(Debug)]
+    pub(super) struct Watched<T> {
+        #[pin]
+        stream: T,
+        activity: Arc<Activity>,
+    }
+}
+
+impl<T> Watched<T> {
+    pub(super) fn new(stream: T, activity: Arc<Activity>) -> Self {
+        Self { stream, activity }
+    }
+}
+
+impl<T: AsyncRead> AsyncRead for Watched<T> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.project();
+        let before = buf.filled().len();
+        ready!(this.stream.poll_read(cx, buf))?;
+        if buf.filled().len() > before {
+            this.activity.bytes_arrived();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<T: AsyncWrite> AsyncWrite for Watched<T> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.project();
+        let written = this.stream.poll_write(cx, buf);
+        this.activity.write_blocked(written.is_pending());
+        written
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.project().stream.poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.project().stream.poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.project();
+        let written = this.stream.poll_write_vectored(cx, bufs);
+        this.activity.write_blocked(written.is_pending());
+        written
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits() -> Limits {
+        Limits {
+            max_connections: 1,
+            max_connections_per_address: 1,
+            first_byte: Duration::from_secs(10),
+            head: Duration::from_secs(10),
+            idle: Duration::from_secs(60),
+            write: Duration::from_secs(30),
+            max_head_bytes: 65_536,
+            max_headers: 100,
+            h2_max_streams: 100,
+            h2_max_pending_resets: 20,
+            h2_max_local_resets: 1024,
+            h2_max_header_list_bytes: 16_384,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_phase_has_its_deadline() {
+        let activity = Activity::new(limits());
+        let pass = |seconds| tokio::time::advance(Duration::from_secs(seconds));
+        pass(9).await;
+        assert_eq!(activity.overdue(), None);
+        pass(1).await;
+        assert_eq!(activity.overdue(), Some(Overdue::Head));
+
+        let request = activity.request_began(false);
+        pass(1000).await;
+        assert_eq!(activity.overdue(), None);
+        drop(request);
+        pass(59).await;
+        assert_eq!(activity.overdue(), None);
+        pass(1).await;
+        assert_eq!(activity.overdue(), Some(Overdue::Idle));
+
+        drop(activity.request_began(false));
+        activity.bytes_arrived();
+        pass(5).await;
+        activity.bytes_arrived();
+        pass(5).await;
+        assert_eq!(activity.overdue(), Some(Overdue::Head));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pings_are_not_heads_and_unread_answers_are_cut() {
+        let activity = Activity::new(limits());
+        let pass = |seconds| tokio::time::advance(Duration::from_secs(seconds));
+        let first = activity.request_began(true);
+        drop(activity.request_began(true));
+        pass(600).await;
+        assert_eq!(activity.overdue(), None);
+        activity.write_blocked(true);
+        pass(29).await;
+        activity.write_blocked(true);
+        assert_eq!(activity.overdue(), None);
+        pass(1).await;
+        assert_eq!(activity.overdue(), Some(Overdue::Unread));
+        activity.write_blocked(false);
+        drop(first);
+        activity.bytes_arrived();
+        pass(20).await;
+        assert_eq!(activity.overdue(), None);
+        pass(40).await;
+        assert_eq!(activity.overdue(), Some(Overdue::Idle));
+    }
+}

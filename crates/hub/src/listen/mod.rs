@@ -1,0 +1,167 @@
+//! The listener: everything between the kernel's accept queue and the first request.
+//!
+//! The accept loop never waits for a peer. Each connection is a task of its own that holds a place among the
+//! connections, waits for a first byte, and then runs HTTP/1.1 or HTTP/2 under a watchdog, so a slow or silent
+//! client costs one task until its deadline.
+
+mod activity;
+mod body;
+mod connection;
+mod places;
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tower_service::Service;
+
+pub(crate) use self::places::Places;
+
+/// The caps and deadlines of a listener.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) max_connections: usize,
+    pub(crate) max_connections_per_address: usize,
+    /// From accept to the first byte of a request.
+    pub(crate) first_byte: Duration,
+    /// From the first byte of a request to the end of its head.
+    pub(crate) head: Duration,
+    /// Between an answer and the next request on the same connection.
+    pub(crate) idle: Duration,
+    /// How long a client may leave bytes of an answer unread.
+    pub(crate) write: Duration,
+    /// What hyper buffers of a request's head at most; the stack answers smaller excesses itself.
+    pub(crate) max_head_bytes: usize,
+    pub(crate) max_headers: usize,
+    pub(crate) h2_max_streams: u32,
+    pub(crate) h2_max_pending_resets: usize,
+    pub(crate) h2_max_local_resets: usize,
+    pub(crate) h2_max_header_list_bytes: u32,
+}
+
+/// What a listener serves: the finished stack.
+pub(crate) trait Stack:
+    Service<
+        Request<Incoming>,
+        Response = Response<Self::ResponseBody>,
+        Error = Infallible,
+        Future: Send + 'static,
+    > + Clone
+    + Send
+    + Sync
+    + 'static
+{
+    type ResponseBody: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>>
+        + Send
+        + 'static;
+}
+
+impl<B, S> Stack for S
+where
+    S: Service<
+            Request<Incoming>,
+            Response = Response<B>,
+            Error = Infallible,
+            Future: Send + 'static,
+        > + Clone
+        + Send
+        + Sync
+        + 'static,
+    B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+{
+    type ResponseBody = B;
+}
+
+/// A bound socket with its limits.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    socket: TcpListener,
+    limits: Limits,
+    places: Places,
+}
+
+impl Listener {
+    pub(crate) async fn bind(host: &str, port: u16, limits: Limits) -> io::Result<Self> {
+        let socket = TcpListener::bind((host, port)).await?;
+        Ok(Self {
+            socket,
+            limits,
+            places: Places::new(limits.max_connections, limits.max_connections_per_address),
+        })
+    }
+
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// The places of its connections, to see how many are taken.
+    pub(crate) fn places(&self) -> Places {
+        self.places.clone()
+    }
+
+    /// Accepts until `stop` is cancelled; the connections run on and are told to finish through `graceful`.
+    pub(crate) async fn serve<S: Stack>(
+        self,
+        stack: S,
+        graceful: Arc<GracefulShutdown>,
+        stop: CancellationToken,
+    ) {
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                accepted = self.socket.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    let Some(place) = self.places.take(peer.ip()) else {
+                        metrics::counter!("hub_connections_refused_total").increment(1);
+                        tracing::warn!(ip = %peer.ip(), "too many connections, this one was closed");
+                        continue;
+                    };
+                    let connection = connection::serve(
+                        stream,
+                        peer,
+                        self.limits,
+                        stack.clone(),
+                        graceful.watcher(),
+                    );
+                    tokio::spawn(async move {
+                        connection.await;
+                        drop(place);
+                    });
+                }
+                Err(error) => self.back_off(&error).await,
+            }
+        }
+    }
+
+    /// An error of one connection is that connection's; any other (out of file descriptors) would come again
+    /// at once, so wait for connections to end.
+    async fn back_off(&self, error: &io::Error) {
+        use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+        if matches!(
+            error.kind(),
+            ConnectionAborted | ConnectionRefused | ConnectionReset
+        ) {
+            return;
+        }
+        tracing::error!(error = %error, "cannot accept connections, trying again in a second");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+fn prepare(stream: &TcpStream) {
+    // Without this, the last part of an answer waits for the client's acknowledgement of the one before.
+    let _ = stream.set_nodelay(true);
+}

@@ -1,0 +1,136 @@
+//! What the program does, from its arguments to its exit code.
+
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use proactions_config::{Loaded, Loader};
+use proactions_redact_log::{Logging, TracingLayer, install_panic_hook};
+use tracing_subscriber::layer::SubscriberExt as _;
+
+use crate::cli::{Cli, Command};
+use crate::shutdown::StopSignals;
+use crate::{Hub, LocalAddrs, quickstart};
+
+const STOPPED_BADLY: u8 = 1;
+const BAD_CONFIG: u8 = 2;
+
+/// Runs the program `proactions-hub` and returns its exit code: 0, 1 if the hub could not start or requests were cut,
+/// 2 if the configuration or the command line cannot be used.
+#[must_use]
+pub fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Check(file) => load(&file.config).map(|loaded| check(&loaded)),
+        Command::Quickstart { port } => quickstart::run(port),
+        Command::Serve(file) => load(&file.config).and_then(|loaded| serve(&loaded, |_| ())),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            for line in failure.lines {
+                let _ = writeln!(io::stderr(), "{line}");
+            }
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+/// Why the program ends before its time.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    code: u8,
+    lines: Vec<String>,
+}
+
+impl Failure {
+    pub(crate) fn to_start(line: impl ToString) -> Self {
+        Self {
+            code: STOPPED_BADLY,
+            lines: vec![line.to_string()],
+        }
+    }
+
+    /// Adds a line that tells what may help, if the hub could not start.
+    pub(crate) fn hinting(mut self, line: impl ToString) -> Self {
+        if self.code == STOPPED_BADLY {
+            self.lines.push(line.to_string());
+        }
+        self
+    }
+
+    pub(crate) fn in_config(report: impl ToString) -> Self {
+        Self {
+            code: BAD_CONFIG,
+            lines: report.to_string().lines().map(str::to_owned).collect(),
+        }
+    }
+}
+
+fn load(path: &Path) -> Result<Loaded, Failure> {
+    Loader::new(path)
+        .process_env()
+        .load()
+        .map_err(Failure::in_config)
+}
+
+fn check(loaded: &Loaded) {
+    for warning in &loaded.warnings {
+        let _ = writeln!(io::stderr(), "warning: {warning}");
+    }
+    let _ = writeln!(io::stdout(), "The configuration can be served.");
+}
+
+/// Serves until a signal comes; `started` is called when the ports are open.
+pub(crate) fn serve(loaded: &Loaded, started: impl FnOnce(LocalAddrs)) -> Result<(), Failure> {
+    let (logging, guard) =
+        Logging::start(loaded.policies.logging.clone()).map_err(Failure::to_start)?;
+    let events = tracing_subscriber::registry().with(TracingLayer::new(logging.clone()));
+    tracing::subscriber::set_global_default(events).map_err(Failure::to_start)?;
+    install_panic_hook(&logging);
+    // Handles to counters are made from here on.
+    crate::metrics::recorder();
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::to_start)?;
+    let outcome = runtime.block_on(async {
+        let hub = Hub::build(&loaded.policies, &logging)
+            .await
+            .map_err(Failure::to_start)?;
+        let mut signals = StopSignals::listen().map_err(Failure::to_start)?;
+        let mut further = StopSignals::listen().map_err(Failure::to_start)?;
+        let addrs = hub.local_addrs();
+        tracing::info!(address = %addrs.public, "listening");
+        if let Some(address) = addrs.metrics {
+            tracing::info!(address = %address, "metrics listening");
+        }
+        started(addrs);
+        let stop = async {
+            let signal = signals.next().await;
+            tracing::info!(signal, "asked to stop");
+        };
+        // The second signal ends the draining that the first one began.
+        let at_once = async {
+            further.next().await;
+            further.next().await;
+        };
+        Ok(hub.run(stop, at_once).await)
+    });
+    // Connections that were cut hold tasks; nobody waits for them any more.
+    runtime.shutdown_background();
+    logging.flush();
+    drop(guard);
+    match outcome {
+        Ok(drained) if drained.cut == 0 => Ok(()),
+        Ok(drained) => Err(Failure::to_start(format_args!(
+            "{} connections were cut at the end of the grace period",
+            drained.cut
+        ))),
+        Err(failure) => Err(failure),
+    }
+}

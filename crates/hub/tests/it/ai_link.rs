@@ -1,0 +1,303 @@
+//! What goes to a provider and what comes back, byte for byte.
+
+use std::time::Duration;
+
+use proactions_testkit::{Gate, RawClient, Reply, Step, Upstream, closed_address};
+use serde_json::json;
+
+use crate::harness::{Hub, PATIENCE, Req, TOKEN, TOKEN_AUTH};
+
+fn config(upstream: &Upstream, target: &str) -> String {
+    format!(
+        "targets:\n  - {{id: up, provider: custom, apiKey: provider-key, endpoint: '{}'{target}}}\n{TOKEN_AUTH}",
+        upstream.url("/v1/{path}")
+    )
+}
+
+#[tokio::test]
+async fn a_chat_goes_out_clean_and_comes_back_whole() {
+    let upstream = Upstream::start(
+        Reply::chat("hello there")
+            .with_header("server", "leaky/1.0")
+            .with_header("x-powered-by", "leaky")
+            .with_header("set-cookie", "upstream=1")
+            .with_header("strict-transport-security", "max-age=1")
+            .with_header("x-request-id", "theirs"),
+    );
+    let hub = Hub::start(&config(&upstream, ", options: {temperature: 0.5, seed: 7}")).await;
+    let body = r#"{"model":"m","temperature":1.0,"messages":[{"role":"user","content":"hi"}],"big":12345678901234567890123}"#;
+    let request = Req::post("/v1/chat/completions?x=1")
+        .bearer()
+        .header("cookie", "proactions_session=abc; other=1")
+        .header("x-target", "up")
+        .header("x-forwarded-for", "1.2.3.4")
+        .header("x-forwarded-host", "evil.test")
+        .header("x-hub-user", "admin")
+        .header("connection", "x-drop-me, authorization")
+        .header("x-drop-me", "1")
+        .header("te", "trailers")
+        .header("openai-beta", "assistants=v2")
+        .body("application/json", body);
+    let answer = hub.send(&request).await;
+    assert_eq!(answer.status, 200, "{}", answer.body_text());
+    assert_eq!(
+        answer.json()["choices"][0]["message"]["content"],
+        "hello there"
+    );
+    for name in ["server", "x-powered-by"] {
+        assert_eq!(answer.header(name), None, "{name}");
+    }
+    assert_eq!(answer.header_all("strict-transport-security").count(), 1);
+    assert_eq!(answer.header_all("x-request-id").count(), 1);
+    assert_ne!(answer.header("x-request-id"), Some("theirs"));
+    assert!(
+        !answer
+            .header_all("set-cookie")
+            .any(|cookie| cookie.contains("upstream"))
+    );
+
+    let received = upstream.last_request();
+    assert_eq!(
+        (received.method.as_str(), received.path()),
+        ("POST", "/v1/chat/completions")
+    );
+    assert_eq!(
+        received.header("authorization"),
+        Some("Bearer provider-key")
+    );
+    assert_eq!(
+        received.header("host").unwrap(),
+        upstream.addr().to_string()
+    );
+    assert_eq!(received.header("openai-beta"), Some("assistants=v2"));
+    for name in [
+        "cookie",
+        "x-target",
+        "x-forwarded-for",
+        "x-forwarded-host",
+        "x-hub-user",
+        "x-drop-me",
+        "te",
+        "connection",
+        "x-forwarded-proto",
+        "forwarded",
+    ] {
+        assert_eq!(received.header(name), None, "{name}");
+    }
+    let all = format!("{:?}", received.header_lines());
+    assert!(!all.contains(TOKEN), "{all}");
+    let sent = String::from_utf8_lossy(&received.body).into_owned();
+    assert_eq!(
+        received.json()["temperature"],
+        json!(1.0),
+        "the request wins"
+    );
+    assert_eq!(received.json()["seed"], json!(7), "options fill in");
+    assert!(
+        sent.contains("12345678901234567890123"),
+        "numbers keep their digits: {sent}"
+    );
+}
+
+#[tokio::test]
+async fn a_stream_passes_byte_for_byte_as_it_comes() {
+    let gate = Gate::closed();
+    let upstream = Upstream::start(Reply::chat_stream(5).gated(&gate));
+    let hub = Hub::start(&config(&upstream, "")).await;
+    let mut client = hub.connect().await;
+    client
+        .send(Req::chat(true).bearer().to_bytes())
+        .await
+        .unwrap();
+    upstream.until_requests(1).await;
+    gate.release(1);
+    let head = client.read_until("\r\n\r\n", PATIENCE).await.unwrap();
+    assert!(
+        head.starts_with("HTTP/1.1 200") && head.contains("text/event-stream"),
+        "{head}"
+    );
+    // Each event arrives while the next one is still held back.
+    client.read_until("data: ", PATIENCE).await.unwrap();
+    gate.open();
+    let rest = client
+        .read_until("data: [DONE]\n\n", PATIENCE)
+        .await
+        .unwrap();
+    assert_eq!(rest.matches("\"delta\"").count() + 1, 5 + 1, "{rest}");
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_ends_the_upstream_call() {
+    let gate = Gate::closed();
+    let upstream = Upstream::start(Reply::chat_stream(5).gated(&gate));
+    let hub = Hub::start(&config(&upstream, "")).await;
+    let mut client = hub.connect().await;
+    client
+        .send(Req::chat(true).bearer().to_bytes())
+        .await
+        .unwrap();
+    upstream.until_requests(1).await;
+    gate.release(2);
+    client.read_until("data: ", PATIENCE).await.unwrap();
+    client.reset();
+    tokio::time::timeout(Duration::from_secs(1), upstream.until_abandoned(0))
+        .await
+        .expect("closed within a second");
+
+    // Also one that leaves before the head of the answer.
+    let silent = Upstream::start(Reply::silence());
+    let hub = Hub::start(&config(&silent, "")).await;
+    let mut client = hub.connect().await;
+    client
+        .send(Req::chat(false).bearer().to_bytes())
+        .await
+        .unwrap();
+    silent.until_requests(1).await;
+    client.reset();
+    tokio::time::timeout(Duration::from_secs(1), silent.until_abandoned(0))
+        .await
+        .expect("closed within a second");
+}
+
+#[tokio::test]
+async fn an_upstream_that_dies_mid_stream_ends_with_one_error_chunk() {
+    let upstream = Upstream::start(Reply::chat_stream(5).cut_after(3, Step::Reset));
+    let mut hub = Hub::start(&config(&upstream, "")).await;
+    let answer = hub.send(&Req::chat(true).bearer()).await;
+    assert_eq!(answer.status, 200);
+    let body = answer.body_text();
+    let events: Vec<_> = body
+        .split("\n\n")
+        .filter(|event| !event.is_empty())
+        .collect();
+    assert_eq!(body.matches("\"error\"").count(), 1, "{body}");
+    let last = events.last().unwrap().strip_prefix("data: ").unwrap();
+    let last: serde_json::Value = serde_json::from_str(last).unwrap();
+    assert!(last["error"]["message"].is_string(), "{last}");
+    assert!(!body.contains(&upstream.addr().to_string()));
+    hub.process.wait_for_line("\"module\":\"aiLink\"").await;
+}
+
+#[tokio::test]
+async fn failures_have_their_status_and_tell_nothing_of_the_inside() {
+    let dead = closed_address();
+    let silent = Upstream::start(Reply::silence());
+    let nonsense = Upstream::nonsense();
+    let yaml = format!(
+        "targets:
+  - {{id: dead, provider: custom, apiKey: provider-key, endpoint: 'http://{dead}/v1/{{path}}'}}
+  - {{id: silent, provider: custom, apiKey: provider-key, requestTimeout: 200, endpoint: '{}'}}
+  - {{id: nonsense, provider: custom, apiKey: provider-key, endpoint: '{}'}}
+{TOKEN_AUTH}",
+        silent.url("/v1/{path}"),
+        nonsense.url("/v1/{path}"),
+    );
+    let hub = Hub::start(&yaml).await;
+    for (target, status) in [
+        (Some("dead"), 502),
+        (Some("silent"), 504),
+        (Some("nonsense"), 502),
+        (Some("xyz"), 404),
+        (Some("dead@evil.test"), 404),
+        (Some("../dead"), 404),
+        (Some("dead#"), 404),
+        (Some("dead?x"), 404),
+        (Some("%64ead"), 404),
+        (Some("DEAD"), 404),
+        (None, 400),
+    ] {
+        let mut request = Req::chat(false).bearer();
+        if let Some(target) = target {
+            request = request.header("x-target", target);
+        }
+        let answer = hub.send(&request).await;
+        assert_eq!(answer.status, status, "{target:?}: {}", answer.body_text());
+        let body = answer.json();
+        assert_eq!(body["statusCode"], status);
+        let text = answer.body_text();
+        for secret in [
+            "provider-key",
+            &dead.to_string(),
+            "127.0.0.1",
+            "/work",
+            "hyper",
+            "src/",
+        ] {
+            assert!(!text.contains(secret), "{text}");
+        }
+        if target == Some("xyz") {
+            assert_eq!(body["message"], "Target not found: xyz");
+        }
+    }
+    let broken = Req::post("/v1/chat/completions")
+        .bearer()
+        .header("x-target", "dead")
+        .body("application/json", "{\"model\":");
+    assert_eq!(hub.send(&broken).await.status, 400);
+}
+
+#[tokio::test]
+async fn answers_of_the_provider_pass_through() {
+    let upstream = Upstream::serve(|received| {
+        let status = received.json()["want"].as_u64().unwrap_or(200);
+        Reply::error(u16::try_from(status).unwrap()).with_header("retry-after", "7")
+    });
+    let hub = Hub::start(&config(&upstream, "")).await;
+    for status in [400, 401, 403, 404, 409, 413, 422, 429, 500, 503, 529] {
+        let request = Req::post("/v1/chat/completions")
+            .bearer()
+            .json(&json!({ "want": status }));
+        let answer = hub.send(&request).await;
+        assert_eq!(answer.status, status);
+        assert!(
+            answer.json()["error"].is_object(),
+            "the provider's own words: {}",
+            answer.body_text()
+        );
+        assert_eq!(answer.header("retry-after"), Some("7"));
+    }
+    assert_eq!(upstream.request_count(), 11);
+}
+
+#[tokio::test]
+async fn the_log_tells_the_tokens() {
+    let upstream = Upstream::start(Reply::chat("x"));
+    let mut hub = Hub::start(&config(&upstream, "")).await;
+    hub.send(&Req::chat(false).bearer()).await;
+    let line = hub.process.wait_for_line("\"module\":\"aiLink\"").await;
+    let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(line["target"], "up");
+    assert_eq!(line["provider"], "custom");
+    for number in [
+        "promptTokens",
+        "completionTokens",
+        "totalTokens",
+        "duration",
+    ] {
+        assert!(line[number].is_number(), "{number}: {line}");
+    }
+    assert_eq!(line["stream"], false);
+    let access = hub.process.wait_for_line("\"module\":\"access\"").await;
+    let access: serde_json::Value = serde_json::from_str(&access).unwrap();
+    assert_eq!(access["requestId"], line["requestId"]);
+    assert!(access["username"].is_string());
+}
+
+#[tokio::test]
+async fn pipelined_requests_are_answered_in_turn() {
+    let upstream = Upstream::start(Reply::chat("x"));
+    let hub = Hub::start(&config(&upstream, "")).await;
+    let mut client: RawClient = hub.connect().await;
+    let both = [
+        Req::chat(false).bearer().to_bytes(),
+        Req::get("/health").to_bytes(),
+    ]
+    .concat();
+    client.send(both).await.unwrap();
+    assert!(client.next_response(PATIENCE).await.unwrap().json()["choices"].is_array());
+    assert_eq!(
+        client.next_response(PATIENCE).await.unwrap().json()["status"],
+        "ok"
+    );
+    assert_eq!(upstream.request_count(), 1);
+}

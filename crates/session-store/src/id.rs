@@ -1,0 +1,134 @@
+use std::fmt;
+use std::hash::{Hash, Hasher};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest as _, Sha256};
+
+/// The name under which a session is stored: whoever knows it, and can sign it, is in.
+///
+/// Its `Debug` shows the first four bytes of its SHA-256 only, so it may stand in a log line. It lives on the
+/// stack: reading one out of a cookie allocates nothing.
+#[derive(Clone, Copy)]
+pub struct SessionId {
+    len: u8,
+    bytes: [u8; Self::MAX_LEN],
+}
+
+impl SessionId {
+    /// The longest id that is read, in bytes.
+    pub const MAX_LEN: usize = 128;
+
+    /// 32 bytes from the operating system's random source, as 43 characters of base64url.
+    ///
+    /// # Errors
+    /// When the operating system has no random bytes to give.
+    pub fn random() -> Result<Self, getrandom::Error> {
+        let mut random = [0; 32];
+        getrandom::fill(&mut random)?;
+        let mut bytes = [0; Self::MAX_LEN];
+        let len = URL_SAFE_NO_PAD
+            .encode_slice(random, &mut bytes)
+            .unwrap_or_default();
+        Ok(Self {
+            len: u8::try_from(len).unwrap_or_default(),
+            bytes,
+        })
+    }
+
+    /// Takes `text` as an id if it is 1 to [`Self::MAX_LEN`] visible ASCII characters.
+    ///
+    /// Ids of other generators are fine: express-session makes 32 characters and lets an application choose.
+    /// Pass nothing here that came from a client without a signature.
+    #[must_use]
+    pub fn from_bytes(text: &[u8]) -> Option<Self> {
+        let fits = !text.is_empty() && text.iter().all(u8::is_ascii_graphic);
+        let mut bytes = [0; Self::MAX_LEN];
+        bytes
+            .get_mut(..text.len())
+            .filter(|_| fits)?
+            .copy_from_slice(text);
+        Some(Self {
+            len: u8::try_from(text.len()).ok()?,
+            bytes,
+        })
+    }
+
+    /// The id itself. It is a credential: it belongs into the store and the signed cookie only.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        std::str::from_utf8(self.as_bytes()).unwrap_or_default()
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.len)).unwrap_or_default()
+    }
+}
+
+impl PartialEq for SessionId {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_bytes() == other.as_bytes()
+    }
+}
+
+impl Eq for SessionId {}
+
+impl Hash for SessionId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_bytes().hash(state);
+    }
+}
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let digest = Sha256::digest(self.as_bytes());
+        f.write_str("SessionId(#")?;
+        for byte in digest.iter().take(4) {
+            write!(f, "{byte:02x}")?;
+        }
+        f.write_str(")")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn random_ids_are_43_base64url_characters_and_differ() {
+        let ids: HashSet<_> = (0..1000).map(|_| SessionId::random().unwrap()).collect();
+        assert_eq!(ids.len(), 1000);
+        for id in ids {
+            assert_eq!(id.expose().len(), 43);
+            let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+            assert!(id.expose().chars().all(plain));
+        }
+    }
+
+    #[test]
+    fn foreign_ids_are_read_up_to_the_cap() {
+        for (text, good) in [
+            ("", false),
+            ("a", true),
+            ("abc.def", true),
+            ("a b", false),
+            ("a\n", false),
+            ("\u{fc}", false),
+            (&"x".repeat(128), true),
+            (&"x".repeat(129), false),
+        ] {
+            let id = SessionId::from_bytes(text.as_bytes());
+            assert_eq!(id.as_ref().map(SessionId::expose), good.then_some(text));
+        }
+    }
+
+    #[test]
+    fn debug_does_not_show_the_id() {
+        let id = SessionId::from_bytes(b"abcdefghijklmnopqrstuvwxyz012345").unwrap();
+        let shown = format!("{id:?}");
+        assert!(!shown.contains("abcd"), "{shown}");
+        assert_eq!(shown.len(), "SessionId(#00000000)".len());
+    }
+}

@@ -1,0 +1,170 @@
+"""Talks to a hub with the official openai package, and prints one line a check.
+
+HUB_URL, HUB_TOKEN: the hub. STANDIN_URL: the provider behind it (the binary testkit-upstream), which releases the
+chunks of a stream one by one when it is asked to.
+"""
+
+import json
+import os
+import sys
+import urllib.request
+
+import openai
+
+HUB = os.environ["HUB_URL"]
+STANDIN = os.environ["STANDIN_URL"]
+TOKEN = os.environ["HUB_TOKEN"]
+HELLO = [{"role": "user", "content": "Hello"}]
+failed = 0
+
+
+def client(target="stand-in", token=TOKEN):
+    return openai.OpenAI(
+        api_key=token,
+        base_url=HUB + "/v1",
+        default_headers={"x-target": target},
+        max_retries=0,
+        timeout=15,
+    )
+
+
+def release(gate):
+    request = urllib.request.Request(f"{STANDIN}/release/{gate}", method="POST")
+    urllib.request.urlopen(request, timeout=15).close()
+
+
+def equal(found, expected):
+    assert found == expected, f"{found!r} is not {expected!r}"
+
+
+def fails(kind, status, call):
+    try:
+        call()
+    except openai.APIStatusError as error:
+        equal((type(error).__name__, error.status_code), (kind.__name__, status))
+        return error
+    raise AssertionError("no error")
+
+
+def chat(model="stand-in", target="stand-in", token=TOKEN, messages=HELLO, **more):
+    return client(target, token).chat.completions.create(model=model, messages=messages, **more)
+
+
+def completion():
+    answer = chat()
+    equal(answer.choices[0].message.content, "Hello from the stand-in")
+    equal(answer.usage.total_tokens, 15)
+
+
+def stream():
+    words = []
+    # A chunk that was released comes while the next one is held back: nothing in between waits for more.
+    release("python")
+    for chunk in chat("gated-python", stream=True):
+        words.append(chunk.choices[0].delta.content)
+        release("python")
+    equal(words, ["w0 ", "w1 ", "w2 ", "w3 ", "w4 "])
+
+
+def dying_stream():
+    words = []
+    try:
+        for chunk in chat("dying", stream=True):
+            words.append(chunk.choices[0].delta.content)
+    except openai.APIError as error:
+        # The hub's last chunk tells of it; the connection itself does not break.
+        equal((type(error), words), (openai.APIError, ["w0 ", "w1 "]))
+    else:
+        raise AssertionError("a stream that broke off ended as if it were whole")
+
+
+def embeddings():
+    answer = client().embeddings.create(model="stand-in", input="Hello", encoding_format="float")
+    equal(answer.data[0].embedding, [0.25, -0.5, 1.0])
+
+
+def models():
+    equal([model.id for model in client().models.list()], ["stand-in", "stand-in-large"])
+
+
+def unauthorized():
+    error = fails(openai.AuthenticationError, 401, lambda: chat(token="wrong"))
+    assert "www-authenticate" in error.response.headers, "no WWW-Authenticate"
+
+
+def not_found():
+    error = fails(openai.NotFoundError, 404, lambda: chat(target="nowhere"))
+    equal(error.response.json()["message"], "Target not found: nowhere")
+
+
+def too_large():
+    messages = [{"role": "user", "content": "x" * 100_000}]
+    fails(openai.APIStatusError, 413, lambda: chat(messages=messages))
+
+
+def limited():
+    complete = client("limited-python").completions.create
+    for _ in range(2):
+        complete(model="stand-in", prompt="Hello")
+    error = fails(openai.RateLimitError, 429, lambda: complete(model="stand-in", prompt="Hello"))
+    assert int(error.response.headers["retry-after"]) > 0
+
+
+def limited_by_provider():
+    error = fails(openai.RateLimitError, 429, lambda: chat("status-429"))
+    equal(error.response.headers["retry-after"], "7")
+
+
+def bad_gateway():
+    fails(openai.InternalServerError, 502, lambda: chat(target="unreachable"))
+
+
+def gateway_timeout():
+    fails(openai.InternalServerError, 504, lambda: chat("silent", target="impatient"))
+
+
+def provider_errors_pass_through():
+    for status, kind in [
+        (400, openai.BadRequestError),
+        (403, openai.PermissionDeniedError),
+        (422, openai.UnprocessableEntityError),
+        (500, openai.InternalServerError),
+        (503, openai.InternalServerError),
+    ]:
+        error = fails(kind, status, lambda: chat(f"status-{status}"))
+        assert f"upstream says {status}" in str(error), error
+
+
+def credentials_stay_here():
+    seen = json.loads(chat("echo").choices[0].message.content)
+    names = [name for name, _ in seen["headers"]]
+    assert "x-target" not in names and "cookie" not in names, names
+    assert TOKEN not in json.dumps(seen), "the provider saw the hub's token"
+    equal([value for name, value in seen["headers"] if name == "authorization"], ["Bearer provider-key"])
+
+
+for check in [
+    completion,
+    stream,
+    dying_stream,
+    embeddings,
+    models,
+    unauthorized,
+    not_found,
+    too_large,
+    limited,
+    limited_by_provider,
+    bad_gateway,
+    gateway_timeout,
+    provider_errors_pass_through,
+    credentials_stay_here,
+]:
+    name = check.__name__.replace("_", " ")
+    try:
+        check()
+        print(f"ok python: {name}", flush=True)
+    except Exception as error:  # noqa: BLE001: whatever went wrong is the result
+        failed += 1
+        reason = str(error).replace("\n", " ")[:300]
+        print(f"FAILED python: {name}: {type(error).__name__}: {reason}", flush=True)
+sys.exit(failed > 0)
