@@ -105,9 +105,9 @@ pub(crate) fn serve(loaded: &Loaded, started: impl FnOnce(LocalAddrs)) -> Result
         let mut signals = StopSignals::listen().map_err(Failure::to_start)?;
         let mut further = StopSignals::listen().map_err(Failure::to_start)?;
         let addrs = hub.local_addrs();
-        tracing::info!(address = %addrs.public, "listening");
+        tracing::info!(address = %addrs.public, "listening on {}", addrs.public);
         if let Some(address) = addrs.metrics {
-            tracing::info!(address = %address, "metrics listening");
+            tracing::info!(address = %address, "metrics on {address}");
         }
         started(addrs);
         let stop = async {

@@ -51,7 +51,7 @@ impl Hub {
         env.push(("PROACTIONS_HUB_PORT", "0".to_owned()));
         let args = ["serve", "--config", config.path().to_str().unwrap()].map(str::to_owned);
         let mut process = HubProcess::start(BINARY, args, env);
-        let mut addr = process.address("\"listening\"").await;
+        let mut addr = process.address("listening on").await;
         if addr.ip().is_unspecified() {
             addr.set_ip([127, 0, 0, 1].into());
         }

@@ -12,6 +12,7 @@ mod ai_link;
 mod bad_config;
 mod canaries;
 mod drain;
+mod examples;
 mod guide;
 mod harness;
 mod headers;
