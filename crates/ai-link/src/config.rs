@@ -10,6 +10,9 @@ use crate::providers::{self, Provider};
 /// How deep strategies may nest.
 const MAX_DEPTH: usize = 4;
 
+/// How many targets one strategy may choose from.
+const MAX_CHOICES: usize = 32;
+
 /// One entry of `targets`: a provider with its key, under the name that `x-target` calls.
 #[derive(Clone, Debug, Default)]
 #[cfg_attr(feature = "config", derive(serde::Deserialize))]
@@ -88,7 +91,11 @@ pub struct TargetConfig {
     /// The service account's key file, as JSON text or as a map.
     #[cfg_attr(feature = "config", serde(deserialize_with = "read::json_secret"))]
     pub vertex_service_account_json: Option<SecretString>,
-    /// Several providers under one name, instead of [`Self::provider`].
+    /// When the provider counts as down, and for how long.
+    #[cfg_attr(feature = "config", serde(deserialize_with = "read::breaker"))]
+    pub breaker: Option<BreakerConfig>,
+    /// Several providers under one name, instead of [`Self::provider`]. [`Self::options`], [`Self::headers`],
+    /// [`Self::request_timeout`] and [`Self::breaker`] then count for each of them.
     #[cfg_attr(feature = "config", serde(deserialize_with = "read::strategy"))]
     pub config: Option<StrategyConfig>,
 }
@@ -115,6 +122,7 @@ impl TargetConfig {
         if let Err(error) = check_headers("headers", &self.headers) {
             found.push(error);
         }
+        found.extend(check_breaker(self.breaker.as_ref()));
         match (&self.provider, &self.config) {
             (None, None) => found.push(ConfigError::new("provider", "is required")),
             (Some(_), Some(_)) => found.push(ConfigError::new(
@@ -122,6 +130,7 @@ impl TargetConfig {
                 "stands instead of `provider`: set one of the two",
             )),
             (None, Some(config)) => {
+                found.extend(self.belongs_below());
                 if let Err(error) = config.check(0) {
                     found.push(error.within("config"));
                 }
@@ -138,28 +147,26 @@ impl TargetConfig {
         ConfigError::check((), found)
     }
 
-    /// What is in order and cannot be served by this version yet.
-    #[must_use]
-    pub fn unavailable(&self) -> Option<ConfigProblem> {
-        if self.config.is_some() {
-            return Some(ConfigProblem::new(
-                "config",
-                "strategies are not available in this version yet: name one `provider`",
-            ));
-        }
-        let provider = Provider::from_name(self.provider.as_deref()?)?;
-        (!provider.is_available()).then(|| {
-            ConfigProblem::new(
-                "provider",
-                format!("`{provider}` is not available in this version yet"),
-            )
-        })
+    /// What says something about one provider, where there are several.
+    fn belongs_below(&self) -> Option<ConfigError> {
+        let set = [
+            ("apiKey", self.api_key.is_some()),
+            ("endpoint", self.endpoint.is_some()),
+        ];
+        let set = set.into_iter().filter(|(_, is_set)| *is_set);
+        let found = set.map(|(key, _)| {
+            ConfigError::new(key, "belongs to one provider: move it into config.targets")
+        });
+        ConfigError::check((), found).err()
     }
 
     /// Settings that are legal and dangerous.
     #[must_use]
     pub fn warnings(&self) -> Vec<ConfigProblem> {
         let mut warnings = Vec::new();
+        if let Some(config) = &self.config {
+            warn_below(&config.targets, "config.targets", &mut warnings);
+        }
         let plain = self.endpoint.as_ref().is_some_and(|endpoint| {
             BaseUrl::parse_with_query(&endpoint.as_str().replace("{path}", "x"))
                 .is_ok_and(|base| !base.is_https() && !is_loopback(base.authority().host()))
@@ -220,6 +227,11 @@ impl StrategyConfig {
         if self.targets.is_empty() {
             found.push(ConfigError::new("targets", "needs at least one target"));
         }
+        if self.targets.len() > MAX_CHOICES {
+            let message =
+                "expected at most 32 targets: put some of them into a strategy of their own";
+            found.push(ConfigError::new("targets", message));
+        }
         let mut weighs = false;
         for (index, target) in self.targets.iter().enumerate() {
             weighs |= target.weight.is_none_or(|weight| weight > 0.0);
@@ -235,6 +247,24 @@ impl StrategyConfig {
         }
         ConfigError::check((), found)
     }
+}
+
+/// When a provider counts as down. Then it is not called until the cool-down is over and one call, the probe,
+/// has succeeded: the next target of a strategy is, or clients get 503 with `Retry-After` at once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "config", derive(serde::Deserialize))]
+#[cfg_attr(feature = "config", serde(default, deny_unknown_fields))]
+#[non_exhaustive]
+pub struct BreakerConfig {
+    /// After how many calls in a row without an answer, or with a 5xx; 5 unless set, 0 for never.
+    #[cfg_attr(feature = "config", serde(deserialize_with = "read::number"))]
+    pub failures: Option<u64>,
+    /// How long a row may last, in milliseconds; 60000 unless set.
+    #[cfg_attr(feature = "config", serde(deserialize_with = "read::number"))]
+    pub window: Option<u64>,
+    /// How long it is left alone then, in milliseconds; 10000 unless set.
+    #[cfg_attr(feature = "config", serde(deserialize_with = "read::number"))]
+    pub cooldown: Option<u64>,
 }
 
 /// How a strategy chooses.
@@ -257,14 +287,15 @@ pub struct ModeConfig {
 pub enum Mode {
     /// The first that answers, in order.
     Fallback,
-    /// At random, by weight.
+    /// Each in turn, as often as its weight says.
     Loadbalance,
     /// The first.
     #[default]
     Single,
 }
 
-/// Whether a failed call is repeated.
+/// Whether a failed call is repeated, at the same provider. The strategies within inherit it unless they have
+/// their own.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "config", derive(serde::Deserialize))]
 #[cfg_attr(feature = "config", serde(default, deny_unknown_fields))]
@@ -296,6 +327,9 @@ pub struct NestedTargetConfig {
     /// As [`TargetConfig::request_timeout`].
     #[cfg_attr(feature = "config", serde(deserialize_with = "read::number"))]
     pub request_timeout: Option<u64>,
+    /// As [`TargetConfig::breaker`]; of a strategy, for the targets in it.
+    #[cfg_attr(feature = "config", serde(deserialize_with = "read::breaker"))]
+    pub breaker: Option<BreakerConfig>,
     /// As [`TargetConfig::headers`].
     #[cfg_attr(feature = "config", serde(deserialize_with = "read::secrets"))]
     pub headers: BTreeMap<String, SecretString>,
@@ -365,6 +399,7 @@ impl NestedTargetConfig {
         if let Err(error) = check_headers("headers", &self.headers) {
             found.push(error);
         }
+        found.extend(check_breaker(self.breaker.as_ref()));
         if self
             .weight
             .is_some_and(|weight| !weight.is_finite() || weight < 0.0)
@@ -389,6 +424,17 @@ impl NestedTargetConfig {
                 None => found.push(unknown_provider("provider", name)),
             },
             None if nests => {
+                for (key, is_set) in [
+                    ("api_key", self.api_key.is_some()),
+                    ("endpoint", self.endpoint.is_some()),
+                    ("headers", !self.headers.is_empty()),
+                    ("override_params", !self.override_params.is_empty()),
+                ] {
+                    if is_set {
+                        let message = "belongs to one provider: move it into the targets below";
+                        found.push(ConfigError::new(key, message));
+                    }
+                }
                 let nested = StrategyConfig {
                     strategy: self.strategy.clone().unwrap_or_default(),
                     retry: self.retry.clone().unwrap_or_default(),
@@ -402,7 +448,7 @@ impl NestedTargetConfig {
     }
 
     /// The same provider as a target of its own.
-    fn as_target(&self) -> TargetConfig {
+    pub(crate) fn as_target(&self) -> TargetConfig {
         TargetConfig {
             id: String::new(),
             provider: self.provider.clone(),
@@ -427,8 +473,20 @@ impl NestedTargetConfig {
             vertex_project_id: self.vertex_project_id.clone(),
             vertex_region: self.vertex_region.clone(),
             vertex_service_account_json: self.vertex_service_account_json.clone(),
+            breaker: self.breaker.clone(),
             config: None,
         }
+    }
+}
+
+fn warn_below(targets: &[NestedTargetConfig], at: &str, warnings: &mut Vec<ConfigProblem>) {
+    for (index, target) in targets.iter().enumerate() {
+        let at = format!("{at}[{index}]");
+        for problem in target.as_target().warnings() {
+            let key = format!("{at}.{}", problem.key);
+            warnings.push(ConfigProblem::new(key, problem.message));
+        }
+        warn_below(&target.targets, &format!("{at}.targets"), warnings);
     }
 }
 
@@ -454,7 +512,7 @@ pub fn check_targets(targets: &[TargetConfig]) -> Result<(), ConfigError> {
     ConfigError::check((), found)
 }
 
-fn unknown_provider(key: &str, name: &str) -> ConfigError {
+pub(crate) fn unknown_provider(key: &str, name: &str) -> ConfigError {
     let near = Provider::names()
         .filter(|known| near(known, name))
         .collect::<Vec<_>>();
@@ -483,6 +541,18 @@ fn near(known: &str, name: &str) -> bool {
     name.len() >= 3 && (known.contains(&name) || name.contains(&known))
 }
 
+fn check_breaker(breaker: Option<&BreakerConfig>) -> Option<ConfigError> {
+    let breaker = breaker?;
+    let mut found = Vec::new();
+    if breaker.failures.is_some_and(|failures| failures > 1000) {
+        found.push(ConfigError::new("failures", "expected between 0 and 1000"));
+    }
+    found.extend(check_millis("window", breaker.window));
+    found.extend(check_millis("cooldown", breaker.cooldown));
+    let error = ConfigError::check((), found).err()?;
+    Some(error.within("breaker"))
+}
+
 fn check_codes(key: &str, codes: &[u16]) -> Option<ConfigError> {
     codes
         .iter()
@@ -499,7 +569,7 @@ fn is_loopback(host: &str) -> bool {
 }
 
 /// The keys of nested targets are spelt `azure_resource_name`, not `azureResourceName`.
-fn in_snake_case(error: ConfigError) -> ConfigError {
+pub(crate) fn in_snake_case(error: ConfigError) -> ConfigError {
     let found = error.into_problems().into_iter().map(|problem| {
         let mut key = String::with_capacity(problem.key.len() + 4);
         for c in problem.key.chars() {
@@ -524,7 +594,7 @@ mod read {
     use serde::de::{Deserialize, Deserializer, Error};
     use serde_json::Value;
 
-    use super::StrategyConfig;
+    use super::{BreakerConfig, StrategyConfig};
 
     /// Reads JSON text or a map as a secret; no message shows any of it.
     pub(super) fn json_secret<'de, D: Deserializer<'de>>(
@@ -537,6 +607,13 @@ mod read {
                 "expected the service account's key file, as JSON text or as a map",
             )),
         }
+    }
+
+    /// Reads a breaker; an empty `breaker:` is a mistake, not the absence of one.
+    pub(super) fn breaker<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<BreakerConfig>, D::Error> {
+        BreakerConfig::deserialize(deserializer).map(Some)
     }
 
     /// Reads a strategy; an empty `config:` is a mistake, not the absence of one.

@@ -84,7 +84,6 @@ fn strategies_are_checked_all_the_way_down() {
             "config.strategy.on_status_codes",
             "config.retry.attempts",
             "config.targets[0].targets[0].azure_resource_name",
-            "config.targets[0].targets[0].azure_deployment_id",
             "config.targets[0].targets[0].api_key",
             "config.targets[1].weight",
             "config.targets[1].provider",
@@ -93,21 +92,64 @@ fn strategies_are_checked_all_the_way_down() {
 }
 
 #[test]
-fn what_is_not_served_yet_is_said_so() {
-    for (provider, available) in [
-        ("anthropic", false),
-        ("bedrock", false),
-        ("vertex-ai", false),
-        ("openai", true),
-        ("google", true),
-        ("echo", true),
-    ] {
-        assert_eq!(
-            TargetConfig::new("a", provider).unavailable().is_none(),
-            available,
-            "{provider}"
-        );
-    }
+fn what_belongs_to_one_provider_is_not_said_of_several() {
+    let provider = || NestedTargetConfig {
+        provider: Some("echo".to_owned()),
+        ..NestedTargetConfig::default()
+    };
+    let config = |targets| {
+        Some(StrategyConfig {
+            targets,
+            ..StrategyConfig::default()
+        })
+    };
+    let nested = NestedTargetConfig {
+        api_key: Some(SecretString::from("k")),
+        override_params: [("model".to_owned(), "m".into())].into_iter().collect(),
+        targets: vec![provider()],
+        ..NestedTargetConfig::default()
+    };
+    let target = TargetConfig {
+        id: "a".to_owned(),
+        api_key: Some(SecretString::from("k")),
+        endpoint: Some("https://a/".into()),
+        breaker: Some(BreakerConfig {
+            failures: Some(1001),
+            window: Some(0),
+            cooldown: Some(0),
+        }),
+        config: config(vec![nested]),
+        ..TargetConfig::default()
+    };
+    assert_eq!(
+        keys(&target.check().unwrap_err()),
+        [
+            "breaker.failures",
+            "breaker.window",
+            "breaker.cooldown",
+            "apiKey",
+            "endpoint",
+            "config.targets[0].api_key",
+            "config.targets[0].override_params",
+        ]
+    );
+    let many = TargetConfig {
+        id: "a".to_owned(),
+        config: config(vec![provider(); 33]),
+        ..TargetConfig::default()
+    };
+    assert_eq!(keys(&many.check().unwrap_err()), ["config.targets"]);
+    let plain = TargetConfig {
+        id: "a".to_owned(),
+        config: config(vec![NestedTargetConfig {
+            provider: Some("openai".to_owned()),
+            api_key: Some(SecretString::from("k")),
+            endpoint: Some("http://ai.corp.example/v1".into()),
+            ..NestedTargetConfig::default()
+        }]),
+        ..TargetConfig::default()
+    };
+    assert_eq!(plain.warnings()[0].key, "config.targets[0].endpoint");
 }
 
 #[test]
@@ -160,9 +202,9 @@ fn a_file_is_read() {
             "strategy": {"mode": "loadbalance", "on_status_codes": [429]},
             "retry": {"attempts": 3, "on_status_codes": [500]},
             "targets": [
-                {"provider": "openai", "api_key": "k", "weight": 0.7, "override_params": {"model": "m"}},
-                {"provider": "vertex-ai", "vertex_project_id": "p", "vertex_region": "r",
-                 "vertex_service_account_json": {"client_email": "e", "private_key": "k"}}
+                {"provider": "openai", "api_key": "k", "weight": 0.7, "override_params": {"model": "m"},
+                 "breaker": {"failures": 3, "window": 30000, "cooldown": 5000}},
+                {"provider": "vertex-ai", "vertex_project_id": "p", "vertex_region": "r", "api_key": "k"}
             ]
         }}"#,
     )
@@ -187,6 +229,12 @@ fn mistakes_in_a_file_are_named_and_secrets_are_not() {
         (r#"{"requestTimeout": null}"#, "a whole number"),
         (r#"{"options": null}"#, "expected a map"),
         (r#"{"config": null}"#, "null"),
+        (r#"{"breaker": null}"#, "null"),
+        (
+            r#"{"breaker": {"failures": "5"}}"#,
+            "expected a whole number",
+        ),
+        (r#"{"breaker": {"timeout": 5}}"#, "unknown field `timeout`"),
         (r#"{"apikey": "x"}"#, "unknown field `apikey`"),
         (r#"{"vertexServiceAccountJson": 424242}"#, "key file"),
         (

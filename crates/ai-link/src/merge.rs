@@ -1,7 +1,8 @@
-//! A request's JSON body with a target's options under it.
+//! A request's JSON body with a target's options under it and its overrides over it.
 //!
 //! The bytes of the request are not written anew: what the target adds is put before the closing brace. So
-//! numbers, escapes, unknown members and white space reach the provider exactly as the client wrote them.
+//! numbers, escapes, unknown members and white space reach the provider exactly as the client wrote them. Only
+//! where a member has to give way to an override is the object written again, its other values byte for byte.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -15,12 +16,17 @@ use serde_json::{Map, Value};
 /// How many members a request's object may have; a real one has a few dozen.
 const MAX_MEMBERS: usize = 512;
 
-/// A target's options, written out once.
+/// A target's options and overrides, written out once.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Defaults {
+    /// Those that the request does not have are added.
     members: Arc<[Member]>,
     stream: bool,
     model: Option<Arc<str>>,
+    /// Those that stand in place of the request's.
+    overrides: Arc<[Member]>,
+    forced_stream: Option<bool>,
+    forced_model: Option<Arc<str>>,
 }
 
 #[derive(Debug)]
@@ -32,21 +38,32 @@ struct Member {
 
 impl Defaults {
     pub(crate) fn new(options: &Map<String, Value>) -> Self {
-        let members = options.iter().map(|(name, value)| Member {
-            name: name.as_str().into(),
-            text: format!("{}:{value}", Value::from(name.as_str())).into(),
-        });
         Self {
-            members: members.collect(),
+            members: options.iter().map(Member::new).collect(),
             stream: options.get("stream") == Some(&Value::Bool(true)),
             model: options.get("model").and_then(Value::as_str).map(Arc::from),
+            ..Self::default()
         }
+    }
+
+    /// Sets what the request cannot choose.
+    pub(crate) fn overridden(mut self, overrides: &Map<String, Value>) -> Self {
+        self.overrides = overrides.iter().map(Member::new).collect();
+        self.forced_stream = overrides
+            .get("stream")
+            .map(|stream| *stream == Value::Bool(true));
+        self.forced_model = overrides
+            .get("model")
+            .and_then(Value::as_str)
+            .map(Arc::from);
+        self
     }
 
     /// Checks that `body` is a JSON object and puts these options under it.
     ///
     /// A member that the request has is left alone, also when it is `null` or an object: nothing is merged
-    /// within it. `stream_options` is added to a streaming request only, as providers refuse it on others.
+    /// within it. A member that is overridden gives way. `stream_options` is added to a streaming request only, as
+    /// providers refuse it on others.
     pub(crate) fn under(&self, body: &Bytes) -> Result<Merged, MergeError> {
         let request: Members<'_> = serde_json::from_slice(body).map_err(|_| {
             let object = body.trim_ascii_start().starts_with(b"{");
@@ -59,23 +76,40 @@ impl Defaults {
         if let Some(fault) = request.fault {
             return Err(fault);
         }
-        let stream = match request.get("stream") {
-            Some(value) => value.get() == "true",
-            None => self.stream,
+        let stream = match (self.forced_stream, request.get("stream")) {
+            (Some(forced), _) => forced,
+            (None, Some(value)) => value.get() == "true",
+            (None, None) => self.stream,
         };
-        let model = match request.get("model") {
-            Some(value) => serde_json::from_str(value.get()).ok(),
-            None => self.model.as_deref().map(str::to_owned),
+        let model = match (&self.forced_model, request.get("model")) {
+            (Some(forced), _) => Some(String::from(&**forced)),
+            (None, Some(value)) => serde_json::from_str(value.get()).ok(),
+            (None, None) => self.model.as_deref().map(str::to_owned),
+        };
+        let fits = |member: &&Member| stream || &*member.name != "stream_options";
+        let overridden = |name: &str| {
+            let mut overrides = self.overrides.iter().filter(fits);
+            overrides.any(|member| &*member.name == name)
         };
         let missing = |member: &&Member| {
-            request.get(&member.name).is_none() && (stream || &*member.name != "stream_options")
+            request.get(&member.name).is_none() && !overridden(&member.name) && fits(member)
         };
-        let extra: usize = self
-            .members
-            .iter()
-            .filter(missing)
-            .map(|member| member.text.len() + 1)
-            .sum();
+        let added = || {
+            let overrides = self.overrides.iter().filter(fits);
+            self.members.iter().filter(missing).chain(overrides)
+        };
+        let gives_way = |name: &str| {
+            overridden(name) || (self.forced_stream == Some(false) && name == "stream_options")
+        };
+        if request.members.iter().any(|(name, _)| gives_way(name)) {
+            let kept = request.members.iter().filter(|(name, _)| !gives_way(name));
+            return Ok(Merged {
+                body: written(kept, added(), body.len()),
+                stream,
+                model,
+            });
+        }
+        let extra: usize = added().map(|member| member.text.len() + 1).sum();
         let body = if extra == 0 {
             body.clone()
         } else {
@@ -87,7 +121,7 @@ impl Defaults {
             let mut merged = Vec::with_capacity(body.len() + extra);
             merged.extend_from_slice(head);
             let mut first = request.members.is_empty();
-            for member in self.members.iter().filter(missing) {
+            for member in added() {
                 if !std::mem::take(&mut first) {
                     merged.push(b',');
                 }
@@ -104,8 +138,42 @@ impl Defaults {
     }
 }
 
+/// An object of these members.
+fn written<'a>(
+    kept: impl Iterator<Item = &'a (Cow<'a, str>, &'a RawValue)>,
+    added: impl Iterator<Item = &'a Member>,
+    capacity: usize,
+) -> Bytes {
+    let mut text = String::with_capacity(capacity);
+    text.push('{');
+    for (name, value) in kept {
+        text.push_str(&Value::from(&**name).to_string());
+        text.push(':');
+        text.push_str(value.get());
+        text.push(',');
+    }
+    for member in added {
+        text.push_str(&member.text);
+        text.push(',');
+    }
+    if text.ends_with(',') {
+        text.pop();
+    }
+    text.push('}');
+    Bytes::from(text)
+}
+
+impl Member {
+    fn new((name, value): (&String, &Value)) -> Self {
+        Self {
+            name: name.as_str().into(),
+            text: format!("{}:{value}", Value::from(name.as_str())).into(),
+        }
+    }
+}
+
 /// What is sent, and what the log wants to know of it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Merged {
     pub(crate) body: Bytes,
     pub(crate) stream: bool,

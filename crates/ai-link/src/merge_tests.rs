@@ -76,6 +76,79 @@ fn stream_and_model_are_known() {
     }
 }
 
+fn merge_over(options: &Value, overrides: &Value, body: &str) -> Merged {
+    let (Value::Object(options), Value::Object(overrides)) = (options, overrides) else {
+        panic!("both are objects");
+    };
+    let body = Bytes::copy_from_slice(body.as_bytes());
+    let defaults = Defaults::new(options).overridden(overrides);
+    defaults.under(&body).unwrap()
+}
+
+#[test]
+fn overrides_win_over_the_request_and_the_request_over_options() {
+    let usage = json!({"stream_options": {"include_usage": true}});
+    for (options, overrides, body, merged) in [
+        (json!({}), json!({"a": 2}), "{}", r#"{"a":2}"#),
+        (json!({}), json!({"a": 2}), r#"{"a":1}"#, r#"{"a":2}"#),
+        (json!({}), json!({"a": 2}), r#"{"\u0061":1}"#, r#"{"a":2}"#),
+        (json!({}), json!({"a": null}), r#"{"a":1}"#, r#"{"a":null}"#),
+        (json!({"a": 3}), json!({"a": 2}), "{}", r#"{"a":2}"#),
+        // What is not overridden keeps its bytes.
+        (
+            json!({"c": 3, "b": 9}),
+            json!({"a": {"x": 2}}),
+            r#" {"b" : 1.0, "a":1, "q\"":12345678901234567890123} "#,
+            r#"{"b":1.0,"q\"":12345678901234567890123,"c":3,"a":{"x":2}}"#,
+        ),
+        (
+            json!({}),
+            json!({"a": 2}),
+            r#" {"b" : 1.0} "#,
+            r#" {"b" : 1.0,"a":2} "#,
+        ),
+        (json!({}), usage.clone(), r#"{"a":1}"#, r#"{"a":1}"#),
+        (
+            json!({}),
+            json!({"stream": false}),
+            r#"{"stream":true,"stream_options":{}}"#,
+            r#"{"stream":false}"#,
+        ),
+    ] {
+        let result = merge_over(&options, &overrides, body);
+        assert_eq!(
+            result.body, merged,
+            "{overrides} over {body} over {options}"
+        );
+    }
+    let merged = merge_over(
+        &json!({"model": "default"}),
+        &json!({"model": "forced", "stream": true}),
+        r#"{"model":"asked","stream":false}"#,
+    );
+    assert_eq!(
+        (merged.stream, merged.model.as_deref()),
+        (true, Some("forced"))
+    );
+}
+
+proptest! {
+    #[test]
+    fn each_member_comes_from_whom_it_belongs_to(
+        options in prop::collection::btree_map("[a-e]", 0..10_u8, 0..4),
+        request in prop::collection::btree_map("[a-e]", 10..20_u8, 0..4),
+        overrides in prop::collection::btree_map("[a-e]", 20..30_u8, 0..4),
+    ) {
+        let merged = merge_over(&json!(options), &json!(overrides), &json!(request).to_string());
+        let merged: std::collections::BTreeMap<String, u8> =
+            serde_json::from_slice(&merged.body).unwrap();
+        let mut expected = options;
+        expected.extend(request);
+        expected.extend(overrides);
+        prop_assert_eq!(merged, expected);
+    }
+}
+
 #[test]
 fn a_body_without_additions_is_not_copied() {
     let body = Bytes::from_static(br#"{"a":1}"#);

@@ -1,4 +1,5 @@
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -8,22 +9,69 @@ use proactions_edge::{Principal, Rejection, RequestId};
 use proactions_forward::{BoxError, SendError, SendErrorKind};
 use tokio::time::Instant;
 
-use crate::tally::Tally;
+use crate::call::SeenModel;
+use crate::strategy::tree::{Leaf, Node};
+use crate::tally::{Tally, Usage};
 use crate::target::Target;
+use crate::translate::Told;
 
-/// One call, from the moment its target is known until its answer has ended. When it is dropped it leaves one
-/// event in the log, whichever way it ended.
+/// One event; its level has to be a constant.
+macro_rules! event {
+    (
+        $meter:expr, $level:ident, $message:literal, $usage:ident, $started:ident, status = $status:expr,
+        $($field:ident = $value:expr),*
+    ) => {{
+        let meter: &Meter = $meter;
+        let duration = u64::try_from($started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let status: Option<StatusCode> = $status;
+        tracing::$level!(
+            target: "aiLink",
+            requestId = meter.request_id.as_ref().map(RequestId::as_str),
+            username = meter.principal.as_ref().map(|principal| &*principal.id),
+            target = &*meter.target,
+            targetPath = meter.attempt.as_ref().map(|attempt| &*attempt.path),
+            attempt = meter.attempt.as_ref().map(|attempt| attempt.number),
+            provider = meter.provider,
+            model = $usage.model.as_deref().or(meter.model.as_deref()),
+            promptTokens = $usage.prompt_tokens,
+            completionTokens = $usage.completion_tokens,
+            totalTokens = $usage.total_tokens,
+            duration,
+            stream = meter.stream,
+            statusCode = status.map(|status| status.as_u16()),
+            prompt = meter.prompt.as_deref(),
+            response = $usage.text.as_deref(),
+            $($field = $value,)*
+            $message
+        );
+    }};
+}
+
+/// One request, from the moment its target is known until its answer has ended. When it is dropped it leaves one
+/// event in the log, whichever way it ended; each attempt before the last has left its own.
 pub(crate) struct Meter {
-    target: Target,
+    target: Arc<str>,
     started: Instant,
     request_id: Option<RequestId>,
     principal: Option<Principal>,
+    provider: Option<&'static str>,
+    /// Where the target has strategies.
+    attempt: Option<Attempt>,
     model: Option<String>,
+    form: Option<SeenModel>,
     stream: bool,
     prompt: Option<String>,
     status: Option<StatusCode>,
     tally: Tally,
     ending: Ending,
+}
+
+/// One of several calls.
+struct Attempt {
+    path: Arc<str>,
+    /// From 1.
+    number: u32,
+    started: Instant,
 }
 
 /// How a call ended.
@@ -39,13 +87,19 @@ enum Ending {
 }
 
 impl Meter {
-    pub(crate) fn new(target: Target, started: Instant, extensions: &http::Extensions) -> Self {
+    pub(crate) fn new(target: &Target, started: Instant, extensions: &http::Extensions) -> Self {
         Self {
-            target,
+            target: Arc::clone(&target.id),
             started,
             request_id: extensions.get().cloned(),
             principal: extensions.get().cloned(),
+            provider: match &target.root {
+                Node::Leaf(leaf) => Some(leaf.provider),
+                Node::Choice(_) => None,
+            },
+            attempt: None,
             model: None,
+            form: None,
             stream: false,
             prompt: None,
             status: None,
@@ -54,11 +108,27 @@ impl Meter {
         }
     }
 
+    /// Notes which provider is called now, of a target that has several.
+    pub(crate) fn attempts(&mut self, leaf: &Leaf) {
+        let before = self.attempt.as_ref().map_or(0, |attempt| attempt.number);
+        self.provider = Some(leaf.provider);
+        self.attempt = Some(Attempt {
+            path: Arc::clone(&leaf.path),
+            number: before.saturating_add(1),
+            started: Instant::now(),
+        });
+    }
+
     /// Notes what the request says.
     pub(crate) fn asked(&mut self, model: Option<String>, stream: bool, prompt: Option<String>) {
         self.model = model.map(|model| model.chars().take(128).collect());
         self.stream = stream;
         self.prompt = prompt;
+    }
+
+    /// Notes where a form's model will be known.
+    pub(crate) fn uploads(&mut self, model: SeenModel) {
+        self.form = Some(model);
     }
 
     /// Notes the answer's head and how its body is read.
@@ -78,54 +148,73 @@ impl Meter {
         self.status = Some(status);
         self.ending = Ending::Failed(name, details);
     }
+
+    /// Logs the attempt under way as one that another will follow.
+    pub(crate) fn another_follows(&self, status: StatusCode, name: &'static str, details: &str) {
+        let started = match &self.attempt {
+            Some(attempt) => attempt.started,
+            None => self.started,
+        };
+        let usage = Usage::default();
+        event!(
+            self,
+            warn,
+            "AI request failed, another attempt follows",
+            usage,
+            started,
+            status = Some(status),
+            outcome = name,
+            error = details
+        );
+    }
 }
 
 impl Drop for Meter {
     fn drop(&mut self) {
         let usage = self.tally.finish();
-        let duration = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        // The event's level has to be a constant.
-        macro_rules! event {
-            ($level:ident, $message:literal, $($field:ident = $value:expr),*) => {
-                tracing::$level!(
-                    target: "aiLink",
-                    requestId = self.request_id.as_ref().map(RequestId::as_str),
-                    username = self.principal.as_ref().map(|principal| &*principal.id),
-                    target = &*self.target.id,
-                    provider = self.target.provider,
-                    model = usage.model.as_deref().or(self.model.as_deref()),
-                    promptTokens = usage.prompt_tokens,
-                    completionTokens = usage.completion_tokens,
-                    totalTokens = usage.total_tokens,
-                    duration,
-                    stream = self.stream,
-                    statusCode = self.status.map(|status| status.as_u16()),
-                    prompt = self.prompt.as_deref(),
-                    response = usage.text.as_deref(),
-                    $($field = $value,)*
-                    $message
-                )
-            };
+        if let Some(model) = self.form.as_ref().and_then(SeenModel::get) {
+            self.model = Some(model);
         }
+        let started = self.started;
+        let status = self.status;
         match &self.ending {
-            Ending::Complete => event!(info, "AI request answered",),
+            Ending::Complete => event!(
+                self,
+                info,
+                "AI request answered",
+                usage,
+                started,
+                status = status,
+            ),
             Ending::ClientLeft => event!(
+                self,
                 info,
                 "AI request left by the client",
+                usage,
+                started,
+                status = status,
                 outcome = "client_left"
             ),
             Ending::Refused(why) => {
                 event!(
+                    self,
                     info,
                     "AI request refused",
+                    usage,
+                    started,
+                    status = status,
                     outcome = "refused",
                     error = why.as_str()
                 );
             }
             Ending::Failed(name, details) => {
                 event!(
+                    self,
                     error,
                     "AI request failed",
+                    usage,
+                    started,
+                    status = status,
                     outcome = *name,
                     error = details.as_str()
                 );
@@ -191,11 +280,19 @@ where
                     _ => "The upstream service broke off its answer",
                 };
                 meter.ending = Ending::Failed(name, error.to_string());
+                // What the provider itself said in the middle of its stream is for the client.
+                let told = std::error::Error::source(&error)
+                    .and_then(|source| source.downcast_ref::<Told>());
+                let (kind, message) = told.map_or(("upstream_error", message), |told| {
+                    (told.kind.as_str(), told.message.as_str())
+                });
+                let chunk = serde_json::json!({
+                    "error": {"message": message, "type": kind, "code": name},
+                });
                 let last = match &meter.tally {
                     Tally::Events(events) => Ok(Frame::data(Bytes::from(format!(
-                        "{}data: {{\"error\":{{\"message\":\"{}\",\"type\":\"upstream_error\",\"code\":\"{name}\"}}}}\n\n",
+                        "{}data: {chunk}\n\n",
                         events.separator(),
-                        message,
                     )))),
                     _ => Err(error.into()),
                 };

@@ -1,32 +1,35 @@
+use std::collections::HashSet;
 use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, ORIGIN,
-    REFERER, WWW_AUTHENTICATE,
+    ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ORIGIN, REFERER,
+    WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, request};
 use proactions_edge::{
     Clock, JsonRejection, Rejection, RejectionKind, RenderRejection, RequestId, SystemClock,
 };
-use proactions_forward::{Body, HttpClient, SendErrorKind};
+use proactions_forward::{Body, HttpClient};
 use tokio::time::Instant;
 use tower_service::Service;
 
+use crate::Breakers;
+use crate::call::{AnswerBody, Caller, Content, Failure, Question, REFUSED, Upload};
 use crate::endpoint::{Endpoint, Payload};
 use crate::meter::{Meter, Metered};
-use crate::providers::echo;
+use crate::strategy::retry::{Jitter, retry_after};
+use crate::strategy::tree::{Node, Verdict, Walk};
 use crate::tally::Tally;
 use crate::target::{Target, Targets};
 
 const TARGET: HeaderName = HeaderName::from_static("x-target");
-
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Asks nginx and its like not to hold a stream back.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -43,6 +46,8 @@ pub struct AiLink<R = JsonRejection> {
     targets: Targets,
     client: HttpClient,
     clock: Arc<dyn Clock>,
+    breakers: Breakers,
+    jitter: Arc<Jitter>,
     max_body: usize,
     log_prompt: bool,
     log_response: bool,
@@ -57,6 +62,8 @@ impl AiLink {
             targets,
             client,
             clock: Arc::new(SystemClock::new()),
+            breakers: Breakers::default(),
+            jitter: Arc::default(),
             max_body: 50 * 1024 * 1024,
             log_prompt: false,
             log_response: false,
@@ -73,6 +80,8 @@ impl<R> AiLink<R> {
             targets: self.targets,
             client: self.client,
             clock: self.clock,
+            breakers: self.breakers,
+            jitter: self.jitter,
             max_body: self.max_body,
             log_prompt: self.log_prompt,
             log_response: self.log_response,
@@ -108,68 +117,141 @@ impl<R> AiLink<R> {
         self
     }
 
+    /// Sets the circuit breakers: those of the service that this one takes the place of, so that what they know
+    /// is kept. Without it all are closed at first.
+    #[must_use]
+    pub fn breakers(mut self, breakers: Breakers) -> Self {
+        let mut paths = HashSet::new();
+        self.targets.each_leaf(|leaf| {
+            paths.insert(Arc::clone(&leaf.path));
+        });
+        breakers.retain(|path| paths.contains(path));
+        self.breakers = breakers;
+        self
+    }
+
     async fn answer(&self, request: Request<Body>) -> Result<Response<Body>, Rejection> {
         let started = Instant::now();
         let (head, body) = request.into_parts();
         let endpoint = find_endpoint(&head)?;
         let target = self.find_target(&head.headers)?;
-        let mut meter = Meter::new(target.clone(), started, &head.extensions);
-        let question = match self.read(endpoint, target, &head, body).await {
-            Ok(question) => question,
+        let mut meter = Meter::new(target, started, &head.extensions);
+        let content = match self.read(endpoint, &head, body).await {
+            Ok(content) => content,
             Err(rejection) => {
                 meter.refused(&rejection);
                 return Err(rejection);
             }
         };
-        let prompt = (self.log_prompt && endpoint.payload() == Payload::Json)
-            .then(|| shortened(&question.known));
-        meter.asked(question.model, question.stream, prompt);
+        if let Content::Form(upload) = &content {
+            meter.uploads(upload.model());
+        }
+        let question = Question {
+            endpoint,
+            headers: from_client(head.headers),
+            request_id: head.extensions.get().cloned(),
+            content,
+            once: matches!(target.root, Node::Leaf(_)),
+        };
+        match self.ask(target, question, &mut meter).await {
+            Ok(answer) => Ok(self.pass(answer, meter)),
+            Err(failure) if failure.name == REFUSED => {
+                meter.refused(&failure.rejection);
+                Err(failure.rejection)
+            }
+            Err(failure) => {
+                meter.failed(failure.rejection.status(), failure.name, failure.details);
+                Err(failure.rejection)
+            }
+        }
+    }
 
-        let Some(outgoing) = target.upstream.outgoing(endpoint) else {
-            let answer = echo::answer(endpoint, &question.known, question.stream, &*self.clock)
-                .inspect_err(|rejection| meter.refused(rejection))?;
-            return Ok(self.pass(answer, meter));
+    /// Asks one provider after the other, until one gives an answer that can be passed on or none is left. Then the
+    /// last one's answer counts.
+    async fn ask(
+        &self,
+        target: &Target,
+        mut question: Question,
+        meter: &mut Meter,
+    ) -> Result<Response<AnswerBody>, Failure> {
+        let caller = Caller {
+            client: &self.client,
+            clock: &*self.clock,
         };
-        let outgoing = outgoing.map_err(|error| {
-            let rejection = Rejection::new(RejectionKind::Internal);
-            meter.failed(rejection.status(), "bad_url", error.to_string());
-            rejection
-        })?;
-        let request_id: Option<RequestId> = head.extensions.get().cloned();
-        let mut outgoing = outgoing
-            .headers_from_client(from_client(head.headers))
-            // A compressed answer could not be read for its token counts.
-            .header(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        if let Some(id) = request_id {
-            outgoing = outgoing.header(REQUEST_ID, id.as_header().clone());
+        // A list of models is no work: whoever can give one may.
+        let any = question.endpoint == Endpoint::Models;
+        let (mut walk, mut next) = Walk::begin(&target.root, any);
+        let mut last = None;
+        let mut shortest: Option<Duration> = None;
+        while let Some(leaf) = next {
+            let mut permit = match self.breakers.admit(&leaf.path, leaf.breaker) {
+                Ok(permit) => permit,
+                Err(wait) => {
+                    shortest = Some(shortest.map_or(wait, |known| known.min(wait)));
+                    next = walk.after(Verdict::Unavailable);
+                    continue;
+                }
+            };
+            let begun = Instant::now();
+            let end = begun + leaf.timeout.unwrap_or(self.client.timeout());
+            let mut calls = 0;
+            // The calls of this one provider.
+            let verdict = loop {
+                if let Some(before) = last.take() {
+                    note(meter, &before);
+                }
+                if !question.once {
+                    meter.attempts(leaf);
+                }
+                let merged = question.merged(leaf).map_err(Failure::refused)?;
+                let prompt = (self.log_prompt && question.endpoint.payload() == Payload::Json)
+                    .then(|| shortened(&merged.body));
+                meter.asked(merged.model.clone(), merged.stream, prompt);
+                let deadline = (calls > 0).then_some(end);
+                let outcome = caller.call(leaf, &mut question, merged, deadline).await;
+                calls += 1;
+                let (status, verdict) = match &outcome {
+                    Ok(answer) => (answer.status(), Verdict::Answered(answer.status())),
+                    Err(failure) => match failure.verdict {
+                        Some(verdict) => (failure.rejection.status(), verdict),
+                        None => return outcome,
+                    },
+                };
+                match &outcome {
+                    Ok(answer) if !answer.status().is_server_error() => permit.succeeded(),
+                    Err(_) if verdict != Verdict::NoAnswer => drop(permit),
+                    Ok(_) | Err(_) => permit.failed(),
+                }
+                let asked = match &outcome {
+                    Ok(answer) => retry_after(answer.headers(), self.clock.now()),
+                    Err(_) => None,
+                };
+                last = Some(outcome);
+                if !question.is_whole() {
+                    break None;
+                }
+                let wait = leaf.retry.wait(calls, status, asked, &self.jitter);
+                let Some(wait) = wait.filter(|wait| Instant::now() + *wait < end) else {
+                    break Some(verdict);
+                };
+                if self.breakers.is_open(&leaf.path) {
+                    break Some(verdict);
+                }
+                if let Some(before) = last.take() {
+                    note(meter, &before);
+                }
+                tokio::time::sleep(wait).await;
+                permit = match self.breakers.admit(&leaf.path, leaf.breaker) {
+                    Ok(permit) => permit,
+                    Err(wait) => {
+                        shortest = Some(shortest.map_or(wait, |known| known.min(wait)));
+                        break Some(Verdict::Unavailable);
+                    }
+                };
+            };
+            next = verdict.and_then(|verdict| walk.after(verdict));
         }
-        for (name, value) in target.upstream.headers() {
-            outgoing = outgoing.header(name.clone(), value.clone());
-        }
-        if let Some(timeout) = target.timeout {
-            outgoing = outgoing.timeout(timeout);
-        }
-        let outgoing = match question.unread {
-            Some(body) => outgoing.body(body),
-            None => outgoing.body(question.known),
-        };
-        let answer = self.client.send(outgoing).await.map_err(|error| {
-            let rejection = error.rejection();
-            meter.failed(rejection.status(), error.kind().as_str(), error.to_string());
-            rejection
-        })?;
-        // Its location is an address that the client must not call, and this program does not.
-        if answer.status().is_redirection() && answer.headers().contains_key(LOCATION) {
-            let rejection = Rejection::new(RejectionKind::BadGateway);
-            let details = format!(
-                "the upstream answered with a redirect ({})",
-                answer.status()
-            );
-            let kind = SendErrorKind::Protocol;
-            meter.failed(rejection.status(), kind.as_str(), details);
-            return Err(rejection);
-        }
-        Ok(self.pass(answer, meter))
+        last.unwrap_or_else(|| Err(unavailable(shortest.unwrap_or_default())))
     }
 
     fn find_target(&self, headers: &HeaderMap) -> Result<&Target, Rejection> {
@@ -201,22 +283,18 @@ impl<R> AiLink<R> {
     async fn read(
         &self,
         endpoint: Endpoint,
-        target: &Target,
         head: &request::Parts,
         body: Body,
-    ) -> Result<Question, Rejection> {
+    ) -> Result<Content, Rejection> {
         let bad = |message| Rejection::new(RejectionKind::BadRequest).with_message(message);
         let media_type = media_type(&head.headers);
         match endpoint.payload() {
-            Payload::None => Ok(Question::default()),
+            Payload::None => Ok(Content::None),
             Payload::Form => {
                 if !media_type.eq_ignore_ascii_case("multipart/form-data") {
                     return Err(bad("Content-Type must be multipart/form-data"));
                 }
-                Ok(Question {
-                    unread: Some(body),
-                    ..Question::default()
-                })
+                Ok(Content::Form(Upload::new(body)))
             }
             Payload::Json => {
                 if !is_json(media_type) {
@@ -232,28 +310,13 @@ impl<R> AiLink<R> {
                         bad("The request body could not be read")
                     }
                 })?;
-                let merged = target
-                    .defaults
-                    .under(&body)
-                    .map_err(|error| bad(error.as_str()))?;
-                Ok(Question {
-                    known: merged.body,
-                    unread: None,
-                    stream: merged.stream,
-                    model: merged.model,
-                })
+                Ok(Content::Json(body))
             }
         }
     }
 
     /// Passes an answer on, with a meter on its body.
-    fn pass<B>(&self, answer: Response<B>, mut meter: Meter) -> Response<Body>
-    where
-        B: http_body::Body<Data = Bytes, Error = proactions_forward::SendError>
-            + Send
-            + Unpin
-            + 'static,
-    {
+    fn pass(&self, answer: Response<AnswerBody>, mut meter: Meter) -> Response<Body> {
         let (mut head, body) = answer.into_parts();
         let compressed = head
             .headers
@@ -281,15 +344,30 @@ impl<R> AiLink<R> {
     }
 }
 
-/// What a request asks.
-#[derive(Debug, Default)]
-struct Question {
-    /// The body, as it will be sent.
-    known: Bytes,
-    /// A body that is passed on unread, instead.
-    unread: Option<Body>,
-    stream: bool,
-    model: Option<String>,
+/// Logs a call that another one follows.
+fn note(meter: &Meter, outcome: &Result<Response<AnswerBody>, Failure>) {
+    match outcome {
+        Ok(answer) => {
+            let details = format!("the upstream answered with {}", answer.status());
+            meter.another_follows(answer.status(), "upstream_status", &details);
+        }
+        Err(failure) => {
+            meter.another_follows(failure.rejection.status(), failure.name, &failure.details);
+        }
+    }
+}
+
+/// No provider was called, as each is known to be down.
+fn unavailable(wait: Duration) -> Failure {
+    let wait = wait.max(Duration::from_secs(1));
+    Failure {
+        rejection: Rejection::new(RejectionKind::Unavailable)
+            .with_message("The target is not available, please try again later.")
+            .with_retry_after(wait),
+        name: "breaker_open",
+        details: "not called: the provider is known to be down".to_owned(),
+        verdict: Some(Verdict::Unavailable),
+    }
 }
 
 impl<R> Service<Request<Body>> for AiLink<R>
@@ -369,10 +447,9 @@ fn from_client(mut headers: HeaderMap) -> HeaderMap {
                         | "openai-organization"
                         | "openai-project"
                         | "x-api-key"
-                        | "x-goog-api-key"
                         | "x-request-id"
                 )
-                || ["access-control-", "sec-", "x-portkey-"]
+                || ["access-control-", "sec-", "x-amz-", "x-goog-", "x-portkey-"]
                     .iter()
                     .any(|prefix| name.as_str().starts_with(prefix))
         })

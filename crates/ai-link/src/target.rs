@@ -1,13 +1,10 @@
-use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use proactions_edge::ConfigError;
 
 use crate::TargetConfig;
 use crate::config::check_targets;
-use crate::merge::Defaults;
-use crate::providers::{Provider, Upstream};
+use crate::strategy::tree::{Leaf, Node};
 
 /// The targets of a configuration, checked and ready to be called. Cloning is cheap.
 ///
@@ -33,6 +30,13 @@ impl Targets {
         self.0.is_empty()
     }
 
+    /// Calls `found` with every provider of every target.
+    pub(crate) fn each_leaf(&self, mut found: impl FnMut(&Leaf)) {
+        for target in &*self.0 {
+            target.root.each_leaf(&mut found);
+        }
+    }
+
     pub(crate) fn get(&self, id: &str) -> Option<&Target> {
         self.0.iter().find(|target| &*target.id == id)
     }
@@ -54,12 +58,12 @@ impl TryFrom<Vec<TargetConfig>> for Targets {
         found.extend(check_targets(&configs).err());
         let mut targets = Vec::with_capacity(configs.len());
         for (index, config) in configs.iter().enumerate() {
-            if let Some(problem) = config.unavailable() {
-                let error = ConfigError::new(problem.key, problem.message);
-                found.push(error.within(&format!("[{index}]")));
-            } else if config.check().is_ok() {
-                match Target::new(config) {
-                    Ok(target) => targets.push(target),
+            if config.check().is_ok() {
+                match Node::new(config) {
+                    Ok(root) => targets.push(Target {
+                        id: Arc::from(config.id.as_str()),
+                        root,
+                    }),
                     Err(error) => found.push(error.within(&format!("[{index}]"))),
                 }
             }
@@ -69,37 +73,8 @@ impl TryFrom<Vec<TargetConfig>> for Targets {
 }
 
 /// One target, ready to be called.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Target {
     pub(crate) id: Arc<str>,
-    pub(crate) provider: &'static str,
-    pub(crate) upstream: Upstream,
-    pub(crate) defaults: Defaults,
-    pub(crate) timeout: Option<Duration>,
-}
-
-impl Target {
-    fn new(config: &TargetConfig) -> Result<Self, ConfigError> {
-        let provider = config
-            .provider
-            .as_deref()
-            .and_then(Provider::from_name)
-            .ok_or_else(|| ConfigError::new("provider", "is required"))?;
-        Ok(Self {
-            id: Arc::from(config.id.as_str()),
-            provider: provider.name(),
-            upstream: Upstream::new(provider, config)?,
-            defaults: Defaults::new(&config.options),
-            timeout: config.request_timeout(),
-        })
-    }
-}
-
-impl fmt::Debug for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Target")
-            .field("id", &self.id)
-            .field("provider", &self.provider)
-            .finish_non_exhaustive()
-    }
+    pub(crate) root: Node,
 }

@@ -75,6 +75,8 @@ async fn credentials_and_traces_of_the_client_stay_here() {
         ("api-key", "hub-token"),
         ("x-api-key", "hub-token"),
         ("x-admin-key", "hub-token"),
+        ("x-amz-security-token", "hub-token"),
+        ("x-goog-user-project", "evil"),
         ("x-forwarded-for", "1.2.3.4"),
         ("x-real-ip", "1.2.3.4"),
         ("x_team", "evil"),

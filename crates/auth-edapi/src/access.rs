@@ -118,7 +118,14 @@ impl AccessPolicy {
             return Access::Forbidden;
         }
         let (head, tail) = self.split(path);
-        if let Err(fault) = check_route(head).and_then(|()| check_tail(tail)) {
+        let checked = check_route(head);
+        // Hardly a path has a tail.
+        let checked = if tail.is_empty() {
+            checked
+        } else {
+            checked.and_then(|()| check_tail(tail))
+        };
+        if let Err(fault) = checked {
             return Access::Ambiguous(fault);
         }
         let public = |route: &PublicRoute| *route.path == *path && route.methods.contains(method);

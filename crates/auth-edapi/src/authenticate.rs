@@ -24,7 +24,18 @@ pub trait Authenticate: fmt::Debug + Send + Sync + 'static {
     fn check(&self, credentials: &Credentials) -> VerdictFuture;
 
     /// Checks whether somebody whom it admitted before, and whose session says so, may go on.
+    ///
+    /// A proof in the grant that differs from the session's is what the session keeps from now on.
     fn resume(&self, login: StoredLogin<'_>) -> VerdictFuture;
+
+    /// Whether a session's login is by the very credentials that were granted just now, so that whoever presents
+    /// them again can go on with that session.
+    fn continues(&self, grant: &Grant, login: StoredLogin<'_>) -> bool {
+        let principal = &grant.principal;
+        login.method == principal.method
+            && login.subject == &*principal.id
+            && login.proof == grant.proof.as_deref()
+    }
 }
 
 /// What was found out about credentials.
@@ -100,9 +111,13 @@ impl<'a> StoredLogin<'a> {
         Some(Self {
             method: AuthMethod::from_name(member.get("type")?.as_str()?)?,
             subject: member.get("subject")?.as_str()?,
-            proof: member.get("proof").and_then(Value::as_str),
+            proof: proof_of(member),
         })
     }
+}
+
+pub(crate) fn proof_of(member: &Value) -> Option<&str> {
+    member.get("proof").and_then(Value::as_str)
 }
 
 impl fmt::Debug for StoredLogin<'_> {

@@ -1,12 +1,114 @@
-//! The configuration of EDAPI, the publisher's own REST service that knows its users.
+//! EDAPI, the publisher's own REST service that knows its users.
 //!
-//! EDAPI's wire contract is not public. The defaults are this project's assumption; `auth.edapi` fits them to
-//! another contract.
+//! **Its wire contract is not public.** What is known is that its paths are versioned, such as
+//! `/v3/object/{id}/…`, and that a user's token travels in the query parameter `token`. The defaults here are this
+//! project's assumption:
+//!
+//! | what a client presents | call below `edapi_url` | yes | no |
+//! |---|---|---|---|
+//! | `Authorization: Bearer t` | `GET /v3/user/me?token=t` | 2xx and `{"username":"…"}` | 401, 403, 404 |
+//! | `Authorization: Basic …` | `POST /v3/login` with `{"username":"…","password":"…"}` | the same | the same |
+//!
+//! A few lines of YAML fit another contract:
+//!
+//! ```yaml
+//! auth:
+//!   edapi:
+//!     check: {method: POST, path: /api/v2/session, tokenIn: header, tokenName: X-Session}
+//!     login: {path: /api/v2/sign-in, format: form, userField: user, passwordField: pass}
+//!     userPointer: /account/name
+//! ```
+//!
+//! [`EdapiAuthenticator`] makes the calls, through an HTTP client that it is given as a tower service:
+//!
+//! ```
+//! use std::sync::Arc;
+//! use bytes::Bytes;
+//! use http::{Request, Response};
+//! use http_body_util::Full;
+//! use proactions_auth_edapi::edapi::EdapiAuthenticator;
+//! use proactions_auth_edapi::{AccessPolicy, AuthConfig, AuthLayer, AuthType, EntryPolicy};
+//! use proactions_edge::Principal;
+//! use proactions_session_store::SecretList;
+//! use tower::{ServiceExt, service_fn};
+//! use tower_layer::Layer;
+//!
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+//! let mut config = AuthConfig::default();
+//! config.enabled = true;
+//! config.kind = Some(AuthType::Edapi);
+//! config.edapi_url = Some("https://edapi.example.com/edapi".into());
+//! config.session.cookie.secret = SecretList::from_iter(["a secret of at least 32 bytes, from openssl rand"]);
+//! let policy = config.into_policy(true)?.expect("it is enabled");
+//! let EntryPolicy::Edapi(edapi) = &policy.entry else { panic!("it is EDAPI") };
+//!
+//! // In earnest this is `hyper_util::client::legacy::Client`, with TLS.
+//! let client = service_fn(|request: Request<Full<Bytes>>| async move {
+//!     assert_eq!(request.uri(), "https://edapi.example.com/edapi/v3/user/me?token=t");
+//!     Ok::<_, std::io::Error>(Response::new(Full::from(r#"{"username":"bob"}"#)))
+//! });
+//! let authenticator = EdapiAuthenticator::new(edapi, policy.session.keys(), client)?;
+//!
+//! let service = AuthLayer::new(AccessPolicy::new(), Arc::new(authenticator)).layer(service_fn(
+//!     |request: Request<Bytes>| async move {
+//!         let user = request.extensions().get::<Principal>().unwrap().id.to_string();
+//!         Ok::<_, std::convert::Infallible>(Response::new(Bytes::from(user)))
+//!     },
+//! ));
+//! let request = Request::get("/v1/models").header("authorization", "Bearer t").body(Bytes::new())?;
+//! assert_eq!(service.oneshot(request).await?.body(), "bob");
+//! # Ok::<_, Box<dyn std::error::Error>>(()) }).unwrap();
+//! ```
+//!
+//! # What it decides, in this order
+//!
+//! 1. What EDAPI said about the same credential counts: a yes for `revalidateAfter` from when EDAPI was asked, a no
+//!    for a second, a failure for half a second. Credentials are looked up by a keyed digest of all their parts.
+//! 2. Equal checks share one call. It goes on when whoever asked first goes away, and the others get its answer.
+//!    At most 256 calls are made at a time; more wait, within their deadline.
+//! 3. A token that the configured place cannot carry unchanged (a `;` in a cookie) is refused without a call.
+//!    Everything else is percent-encoded or checked, so it cannot change the call.
+//! 4. One deadline, `timeout`, covers waiting, connecting, the head and the body of the answer.
+//! 5. 401, 403 and 404 are a no. Redirects are not followed.
+//! 6. 2xx with JSON that has a user at `userPointer` is a yes. The body is read up to `maxBodyBytes`, must not be
+//!    compressed, and may nest 128 levels. A user is a text or an integer; white space around it goes, and control
+//!    or invisible characters, or more than 256 bytes, make it none. The content type does not matter.
+//! 7. Everything else is [`Unavailable`](crate::Verdict::Unavailable): 503 with `Retry-After` for a login.
+//! 8. A session keeps the credential that opened it, to be checked again when `revalidateAfter` has passed since
+//!    the last yes. On a no, or if the credential is another user's by now, the session is ended. While EDAPI is
+//!    unavailable, it goes on until `staleIfError` more has passed, then 503; only its first request waits for the
+//!    deadline, later attempts are made beside the requests, every five seconds.
+//!
+//! # What a session keeps
+//!
+//! The credential, sealed with XChaCha20-Poly1305 under a key that is derived from the cookie's secret, together with
+//! the time of the last yes and bound to the user. So every process that shares the store and the secret can check
+//! it again, also after a restart, and the store shows no credential. Whoever can write to the store can neither
+//! hand a session to another user nor make it look freshly checked. Secrets are changed as for the cookie: put the
+//! new one first. Whoever has both the store's content and the secret can read the credentials of open sessions.
+//!
+//! # What is told
+//!
+//! A security event `edapi_unavailable` with the reason, at once and then once a minute; `edapi_available` when
+//! three or more failures in a row are over; `session_revoked` when a session was ended. The counter
+//! `hub_edapi_checks_total` has the label `outcome`: `yes`, `no`, `unavailable`. None of them, no error and no
+//! `Debug` shows a credential; of a client's errors only the innermost I/O error is shown, since clients put URLs
+//! into theirs.
+
+mod cache;
+mod client;
+mod flight;
+mod pulse;
+mod seal;
+mod transport;
+mod wire;
 
 use std::time::Duration;
 
 use http::{HeaderName, Method};
 use proactions_edge::{ConfigError, ConfigProblem, ExposeSecret, SecretString};
+
+pub use client::{EdapiAuthenticator, EdapiState};
 
 /// The section `auth.edapi`, as it stands in the file.
 #[derive(Clone, Debug)]
@@ -117,7 +219,8 @@ pub enum TokenIn {
     serde(
         default,
         deny_unknown_fields,
-        expecting = "a map of method, path and format"
+        rename_all = "camelCase",
+        expecting = "a map of method, path, format, userField and passwordField"
     )
 )]
 #[non_exhaustive]
@@ -128,6 +231,10 @@ pub struct LoginConfig {
     pub path: String,
     /// How user and password are sent.
     pub format: LoginFormat,
+    /// The name of the field that holds the user, in JSON and forms.
+    pub user_field: String,
+    /// The name of the field that holds the password, in JSON and forms.
+    pub password_field: String,
 }
 
 impl Default for LoginConfig {
@@ -136,6 +243,8 @@ impl Default for LoginConfig {
             method: "POST".to_owned(),
             path: "/v3/login".to_owned(),
             format: LoginFormat::Json,
+            user_field: "username".to_owned(),
+            password_field: "password".to_owned(),
         }
     }
 }
@@ -184,7 +293,7 @@ impl Default for EdapiTlsConfig {
     }
 }
 
-/// A configuration of EDAPI that was checked.
+/// A configuration of EDAPI that was checked, for an [`EdapiAuthenticator`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct EdapiPolicy {
@@ -197,7 +306,7 @@ pub struct EdapiPolicy {
 impl EdapiConfig {
     /// Everything that is wrong, with keys below `auth.edapi`.
     pub(crate) fn check(&self) -> Vec<ConfigError> {
-        let mut found = Vec::new();
+        let mut found = wire::problems(self);
         let check = &self.check;
         for (section, method, path) in [
             ("check", &check.method, &check.path),

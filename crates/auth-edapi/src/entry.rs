@@ -11,7 +11,9 @@ use http::header::WWW_AUTHENTICATE;
 use proactions_edge::{Clock, Principal, Rejection, RejectionKind, RequestId};
 use proactions_session_store::{Commit, Load, Record, Session, SessionId, StoreError};
 
-use crate::authenticate::{Authenticate, Grant, MEMBER, StoredLogin, Verdict, VerdictFuture};
+use crate::authenticate::{
+    Authenticate, Grant, MEMBER, StoredLogin, Verdict, VerdictFuture, proof_of,
+};
 use crate::opened::Turn;
 use crate::{AccessPolicy, AuthState, Credentials};
 
@@ -157,11 +159,14 @@ impl Entry {
                 );
                 refuse(Rejection::new(RejectionKind::CrossSite))
             }
-            Verdict::Granted(grant) => Turned::Done(Ok(grant.principal)),
+            Verdict::Granted(grant) => {
+                self.renew(&grant);
+                Turned::Done(Ok(grant.principal))
+            }
             Verdict::Denied => {
                 tracing::warn!(
                     target: "security",
-                    event = "session_refused",
+                    event = "session_revoked",
                     ip = self.ip.map(tracing::field::display),
                     requestId = request_id.map(tracing::field::display),
                     session = ?self.session,
@@ -173,6 +178,19 @@ impl Entry {
                 self.check(request_id)
             }
             Verdict::Unavailable(wait) => refuse(unavailable(wait)),
+        }
+    }
+
+    /// Has the session keep the proof of its grant, if that is a new one. It is written with the answer.
+    fn renew(&self, grant: &Grant) {
+        let (Some(session), Some(proof)) = (&self.session, &grant.proof) else {
+            return;
+        };
+        let record = session.record();
+        let member = record.as_deref().and_then(|record| record.get(MEMBER));
+        if member.is_some_and(|member| proof_of(member) != Some(proof)) {
+            // The name is not one of the reserved.
+            let _ = session.insert(MEMBER, grant.to_member());
         }
     }
 
@@ -248,12 +266,8 @@ impl Entry {
             return Turned::Done(Ok(grant.principal));
         };
         let record = session.record();
-        let same = record.as_deref().and_then(login_of).is_some_and(|login| {
-            let principal = &grant.principal;
-            login.method == principal.method
-                && login.subject == &*principal.id
-                && login.proof == grant.proof.as_deref()
-        });
+        let login = record.as_deref().and_then(login_of);
+        let same = login.is_some_and(|login| self.core.authenticator.continues(&grant, login));
         if same {
             session.send_cookie();
             return Turned::Done(Ok(grant.principal));

@@ -15,7 +15,8 @@ pin_project! {
     /// The answer of the inner service, or a refusal.
     ///
     /// It reads the session, checks, writes the session and calls the inner service, in this order; each of them
-    /// is a named state, and nothing is boxed unless a store or an authenticator needs I/O.
+    /// is a named state, and nothing is boxed unless a store or an authenticator needs I/O. What needs none was
+    /// decided before there was a future.
     pub struct AuthFuture<S, ReqBody, ResBody, R>
     where
         S: Service<Request<ReqBody>>,
@@ -28,10 +29,17 @@ pin_project! {
 pin_project! {
     #[project = StateProj]
     enum State<S, ReqBody, ResBody, R, F> {
-        Entering { entry: Entry, waiting: Option<Waiting<S, ReqBody>>, renderer: R },
+        // Boxed, because it is large, and there is I/O behind it.
+        Entering { entering: Box<Entering<S, ReqBody, R>> },
         Calling { #[pin] future: F, authenticated: bool },
         Refused { response: Option<Response<ResBody>> },
     }
+}
+
+struct Entering<S, ReqBody, R> {
+    entry: Entry,
+    waiting: Option<Waiting<S, ReqBody>>,
+    renderer: R,
 }
 
 struct Waiting<S, ReqBody> {
@@ -52,7 +60,16 @@ where
         }
     }
 
-    pub(crate) const fn entering(
+    pub(crate) const fn admitted(future: S::Future) -> Self {
+        Self {
+            state: State::Calling {
+                future,
+                authenticated: true,
+            },
+        }
+    }
+
+    pub(crate) fn entering(
         entry: Entry,
         service: S,
         request: Request<ReqBody>,
@@ -60,9 +77,11 @@ where
     ) -> Self {
         Self {
             state: State::Entering {
-                entry,
-                waiting: Some(Waiting { service, request }),
-                renderer,
+                entering: Box::new(Entering {
+                    entry,
+                    waiting: Some(Waiting { service, request }),
+                    renderer,
+                }),
             },
         }
     }
@@ -87,11 +106,12 @@ where
         let mut state = self.project().state;
         loop {
             let next = match state.as_mut().project() {
-                StateProj::Entering {
-                    entry,
-                    waiting,
-                    renderer,
-                } => {
+                StateProj::Entering { entering } => {
+                    let Entering {
+                        entry,
+                        waiting,
+                        renderer,
+                    } = &mut **entering;
                     let request_id = waiting
                         .as_ref()
                         .and_then(|waiting| waiting.request.extensions().get::<RequestId>());
@@ -104,7 +124,7 @@ where
                         (Err(rejection), Some(waiting)) => {
                             let request_id = waiting.request.extensions().get::<RequestId>();
                             State::Refused {
-                                response: Some(rejection.into_response(renderer, request_id)),
+                                response: Some(rejection.into_response(&*renderer, request_id)),
                             }
                         }
                         // Polled after its end.
@@ -143,7 +163,7 @@ where
 }
 
 /// The request as the inner service gets it: who it is instead of what proves it.
-fn admit<B>(mut request: Request<B>, principal: Principal) -> Request<B> {
+pub(crate) fn admit<B>(mut request: Request<B>, principal: Principal) -> Request<B> {
     request.headers_mut().remove(AUTHORIZATION);
     if let Some(exchange) = request.extensions().get::<Exchange>() {
         exchange.note_principal(principal.clone());

@@ -33,7 +33,12 @@ impl AuthLayer {
     /// Lets everybody in, and refuses ambiguous paths, `CONNECT` and `TRACE` all the same: for a stack that always
     /// holds this layer, when authentication is switched off.
     pub fn disabled() -> Self {
-        Self::new(AccessPolicy::new().disabled(), Arc::new(Nobody))
+        Self::open(AccessPolicy::new())
+    }
+
+    /// The same as [`AuthLayer::disabled`], with these routes: what they allow a path to hold still counts.
+    pub fn open(access: AccessPolicy) -> Self {
+        Self::new(access.disabled(), Arc::new(Nobody))
     }
 
     /// The same with a state that outlives the layer, when a new configuration builds a new one, and a clock.

@@ -69,8 +69,16 @@
 //! # Ok::<_, proactions_edge::ConfigError>(())
 //! ```
 //!
+//! # EDAPI
+//!
+//! EDAPI is the publisher's own REST service. Its wire contract is not public; the defaults are this project's
+//! assumption, and a few lines of configuration fit another one. [`edapi`] says how, what it decides and what
+//! happens while EDAPI is down.
+//!
 //! # Deployment caveats
 //!
+//! - With EDAPI, sessions hold the credential that opened them, sealed under the cookie's secret. Whoever has both
+//!   the session store's content and that secret can read the credentials of open sessions.
 //! - Addresses come from [`ClientInfo`](proactions_edge::ClientInfo), else from [`Peer`](proactions_edge::Peer). Behind
 //!   a proxy without the former, all clients share one address, and one guesser locks all out.
 //! - The lock-out counts in this process. Whoever knows a user's name can keep that user from logging in; open

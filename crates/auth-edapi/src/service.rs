@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use http::header::{ALLOW, AUTHORIZATION};
 use http::{HeaderValue, Request, Response};
@@ -13,6 +13,7 @@ use crate::access::Access;
 use crate::credentials::Presented;
 use crate::cross_site::is_cross_site;
 use crate::entry::{Core, Entry};
+use crate::future::admit;
 use crate::{AuthFuture, Credentials};
 
 /// The service that [`AuthLayer`](crate::AuthLayer) makes; see the [crate's docs](crate).
@@ -46,7 +47,24 @@ where
                 return AuthFuture::calling(self.inner.call(request));
             }
             Access::Protected => match self.enter(&request) {
-                Ok(entry) => {
+                Ok(mut entry) => {
+                    // What needs no I/O is decided here, so that neither the request nor the decision moves into
+                    // the future, and the future, which every layer further out copies, stays small. A decision
+                    // that is pending is polled again with the waker of whoever awaits it.
+                    let mut cx = Context::from_waker(Waker::noop());
+                    let request_id = request.extensions().get::<RequestId>();
+                    match entry.poll(&mut cx, request_id) {
+                        Poll::Ready(Ok(principal)) => {
+                            let request = admit(request, principal);
+                            return AuthFuture::admitted(self.inner.call(request));
+                        }
+                        Poll::Ready(Err(refusal)) => {
+                            return AuthFuture::refused(
+                                refusal.into_response(&self.renderer, request_id),
+                            );
+                        }
+                        Poll::Pending => {}
+                    }
                     // The service that was polled ready is the one to call, so it is taken, and an unready
                     // clone stays. See https://docs.rs/tower/latest/tower/trait.Service.html#be-careful-when-cloning-inner-services
                     let clone = self.inner.clone();

@@ -31,6 +31,9 @@ impl BodyKind {
         let Some(value) = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes) else {
             return Self::Other;
         };
+        if value == b"application/json" {
+            return Self::Json;
+        }
         let essence = value
             .split(|b| *b == b';')
             .next()

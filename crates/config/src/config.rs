@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use proactions_ai_link::{TargetConfig, Targets};
@@ -6,10 +7,12 @@ use proactions_auth_edapi::{AuthConfig, AuthPolicy};
 use proactions_body_limit::BodyLimitPolicy;
 use proactions_cors::CorsPolicy;
 use proactions_edge::{ConfigError, ConfigProblem};
-use proactions_forward::{HttpClientConfig, ProxyConfig};
-use proactions_ratelimit::RateLimitPolicy;
+use proactions_forward::{EgressPolicy, HttpClientConfig, ProxyConfig, ProxyPolicies};
+use proactions_ratelimit::{MemoryCounters, RateLimitPolicy, StoreKind as RateLimitStore};
 use proactions_redact_log::{LoggingConfig, LoggingPolicy};
+use proactions_redis_client::RedisSettings;
 use proactions_secure_headers::SecureHeadersPolicy;
+use proactions_session_store::StoreKind as SessionStore;
 use proactions_trust_proxy::{TrustProxy, TrustProxyConfig};
 use proactions_youtube::{YoutubeAccounts, YoutubeConfig};
 use serde::Deserialize;
@@ -18,7 +21,6 @@ use crate::sections::{
     HealthConfig, HealthSettings, HubConfig, ListenAddress, ListenerSettings, MetricsConfig,
     TlsSettings, ValidationConfig, is_loopback,
 };
-use crate::unavailable;
 
 /// A whole configuration: exactly what its sources say, with the defaults of what they leave out.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -74,16 +76,26 @@ pub struct Policies {
     pub cors: CorsPolicy,
     /// How often one may call; off without the section.
     pub rate_limit: RateLimitPolicy,
+    /// Where limits are counted.
+    pub rate_limit_store: RateLimitStore,
     /// How large a body may be.
     pub body_limit: BodyLimitPolicy,
     /// Who may enter, and how sessions are kept; `None` while authentication is off.
     pub auth: Option<AuthPolicy>,
+    /// Where sessions are kept.
+    pub session_store: SessionStore,
+    /// The Redis that sessions or limits are kept in, if they are.
+    pub redis: Option<RedisSettings>,
     /// Logs.
     pub logging: LoggingPolicy,
     /// Where `/v1/*` leads.
     pub targets: Targets,
+    /// Where `/proxy/forward/{id}` leads.
+    pub proxies: ProxyPolicies,
     /// Outgoing calls.
     pub http_client: HttpClientConfig,
+    /// Where outgoing calls may go.
+    pub egress: EgressPolicy,
     /// Uploads to YouTube.
     pub youtube: Option<YoutubeAccounts>,
 }
@@ -123,9 +135,18 @@ impl Config {
             None => Some(RateLimitPolicy::off()),
             Some(limit) => check.of(
                 "hub.security.rateLimit",
-                RateLimitPolicy::try_from(limit.clone()),
+                // Which counters are used is decided where they are made.
+                RateLimitPolicy::with_counters(limit.clone(), Arc::new(MemoryCounters::new())),
             ),
         };
+        let redis = self.uses_redis().then(|| {
+            let key = "auth.session.redis_client";
+            let Some(client) = &self.auth.session.redis_client else {
+                check.add(key, "is missing; what is kept in Redis needs its url");
+                return None;
+            };
+            check.of(key, client.settings())
+        });
         let body_limit = check.of(
             "hub.security.limits",
             BodyLimitPolicy::try_from(security.limits.clone()),
@@ -134,18 +155,16 @@ impl Config {
         let logging = check.of("logging", LoggingPolicy::try_from(self.logging.clone()));
         let targets = check.of("targets", Targets::try_from(self.targets.clone()));
         check.of("hub.http_client", hub.http_client.check());
-        if let Some(egress) = &hub.egress {
-            check.of("hub.egress", egress.check());
-        }
-        for (index, proxy) in self.proxies.iter().enumerate() {
-            check.of(&format!("proxies[{index}]"), proxy.check());
-        }
+        let egress = match &hub.egress {
+            None => Some(EgressPolicy::open()),
+            Some(egress) => check.of("hub.egress", EgressPolicy::try_from(egress.clone())),
+        };
+        let proxies = check.of("proxies", ProxyPolicies::try_from(self.proxies.clone()));
         let youtube = self
             .youtube
             .clone()
             .map(|youtube| check.of("youtube", YoutubeAccounts::try_from(youtube)));
         self.check_across(&mut check);
-        check.replace(unavailable::enabled(self));
 
         let policies = (|| {
             let (pre_stop_delay, shutdown_timeout) = stop_times?;
@@ -162,11 +181,22 @@ impl Config {
                 secure_headers: secure_headers?,
                 cors: cors?,
                 rate_limit: rate_limit?,
+                rate_limit_store: security
+                    .rate_limit
+                    .as_ref()
+                    .map_or(RateLimitStore::Memory, |limit| limit.store),
                 body_limit: body_limit?,
                 auth: auth?,
+                session_store: self.auth.session.store,
+                redis: match redis {
+                    None => None,
+                    Some(redis) => Some(redis?),
+                },
                 logging: logging?,
                 targets: targets?,
+                proxies: proxies?,
                 http_client: hub.http_client,
+                egress: egress?,
                 youtube: match youtube {
                     None => None,
                     Some(youtube) => Some(youtube?),
@@ -183,6 +213,9 @@ impl Config {
         let mut found = Warnings::default();
         self.warn_about_reach(&mut found);
         found.of("hub.tls", self.hub.tls.warnings());
+        if let Some(egress) = &self.hub.egress {
+            found.of("hub.egress", egress.warnings());
+        }
         found.of("hub.security.trustProxy", security.trust_proxy.warnings());
         found.of("hub.security.helmet", security.helmet.warnings());
         if let Some(cors) = &security.cors {
@@ -220,6 +253,13 @@ impl Config {
         found.extend(duplicates("proxies", proxies));
         found.extend(duplicates("youtube.accounts", accounts));
         found
+    }
+
+    /// Whether anything is kept in Redis.
+    fn uses_redis(&self) -> bool {
+        let limit = self.hub.security.rate_limit.as_ref();
+        self.auth.enabled && self.auth.session.store == SessionStore::Redis
+            || limit.is_some_and(|limit| limit.enabled && limit.store == RateLimitStore::Redis)
     }
 
     /// Whether clients come over HTTPS, here or at a proxy that is believed when it says so.
@@ -327,13 +367,6 @@ impl Check {
         if self.found.iter().all(|known| known.key != problem.key) {
             self.found.push(problem);
         }
-    }
-
-    /// Puts these in the place of what else was found under the same keys.
-    fn replace(&mut self, problems: Vec<ConfigProblem>) {
-        self.found
-            .retain(|known| problems.iter().all(|problem| problem.key != known.key));
-        self.found.extend(problems);
     }
 
     fn into_result<T>(self, value: Option<T>) -> Result<T, ConfigError> {

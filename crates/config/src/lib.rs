@@ -107,7 +107,6 @@ mod secrets;
 mod sections;
 mod sources;
 mod typed;
-mod unavailable;
 mod yaml;
 
 pub use config::{Config, Policies};

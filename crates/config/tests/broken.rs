@@ -215,7 +215,7 @@ const CASES: &[Case] = &[
     ),
     (
         "hub:\n  port: 3001\n  ailink_port: 3001\n",
-        &[(3, "hub.ailink_port", "not available yet")],
+        &[(3, "hub.ailink_port", "another port than hub.port")],
     ),
     (
         "hub:\n  shutdownTimeout: 99999999\n",
@@ -251,7 +251,6 @@ const CASES: &[Case] = &[
     (
         "hub:\n  tls:\n    enabled: true\n",
         &[
-            (3, "hub.tls.enabled", "not available yet"),
             (2, "hub.tls.cert", "is required"),
             (2, "hub.tls.key", "is required"),
         ],
@@ -307,7 +306,7 @@ const CASES: &[Case] = &[
     ),
     (
         "hub:\n  security:\n    rateLimit: {store: redis}\n",
-        &[(3, "hub.security.rateLimit.store", "not available yet")],
+        &[(0, "auth.session.redis_client", "needs its url")],
     ),
     (
         "hub:\n  security:\n    rateLimit: {store: redsi}\n",
@@ -322,22 +321,25 @@ const CASES: &[Case] = &[
         &[(3, "logging.types.acces", "did you mean access?")],
     ),
     (
-        "hub:\n  egress: {denyPrivate: true}\n",
-        &[(2, "hub.egress", "not available yet")],
+        "hub:\n  egress: {allowHosts: [good.example, 'https://bad.example']}\n",
+        &[(2, "hub.egress.allowHosts[1]", "expected a host name")],
     ),
     (
-        "youtube: {}\n",
-        &[
-            (1, "youtube", "not available yet"),
-            (1, "youtube.accounts", "at least one"),
-        ],
+        "hub:\n  egress:\n    proxy: socks5://proxy.example:1080\n",
+        &[(3, "hub.egress.proxy", "must begin with http:// or https://")],
     ),
+    ("youtube: {}\n", &[(1, "youtube.accounts", "at least one")]),
     (
         "proxies:\n  - id: a\n    url: ftp://x\n",
-        &[
-            (1, "proxies", "not available yet"),
-            (3, "proxies[0].url", ""),
-        ],
+        &[(3, "proxies[0].url", "must begin with http:// or https://")],
+    ),
+    (
+        "proxies:\n  - id: a\n    url: https://x\n    options: {ssl: {ca: /nowhere/ca.pem}}\n",
+        &[(4, "proxies[0].options.ssl.ca", "cannot be read")],
+    ),
+    (
+        "proxies:\n  - {id: a, url: 'https://x'}\n  - {id: a, url: 'https://y'}\n",
+        &[(3, "proxies[1].id", "this id is taken")],
     ),
     (
         "hub:\n  security:\n    helmet:\n      frameguard: deny\n",
@@ -401,8 +403,8 @@ const CASES: &[Case] = &[
         &[(2, "targets[0].provider", "is required")],
     ),
     (
-        "targets:\n  - id: a\n    provider: anthropic\n    apiKey: ${TOKEN}\n",
-        &[(3, "targets[0].provider", "not available")],
+        "targets:\n  - id: a\n    provider: anthropic\n",
+        &[(2, "targets[0].apiKey", "is required")],
     ),
     (
         "targets:\n  - id: a\n    provider: opnai\n    apiKey: ${TOKEN}\n",
@@ -426,8 +428,8 @@ const CASES: &[Case] = &[
         &[(2, "auth.type", "did you mean token?")],
     ),
     (
-        "auth:\n  enabled: true\n  type: token\n  tokens: ['${TOKEN}']\n  session:\n    store: redis\n    redis_client: {url: 'redis://localhost'}\n    cookie: {secret: '${COOKIE_SECRET}'}\n",
-        &[(6, "auth.session.store", "not available yet")],
+        "auth:\n  enabled: true\n  type: token\n  tokens: ['${TOKEN}']\n  session:\n    store: redis\n    redis_client: {url: 'rediss://localhost', tls: {ca: /no/such/file}}\n    cookie: {secret: '${COOKIE_SECRET}'}\n",
+        &[(7, "auth.session.redis_client.tls.ca", "")],
     ),
     (
         "auth:\n  enabled: true\n  type: token\n  tokens: ['${TOKEN}']\n  session:\n    cookie:\n      secret: ${COOKIE_SECRET}\n      sameSite: stric\n",

@@ -84,10 +84,12 @@ fn overrides_stand_above_everything() {
     // An empty one is none, in the environment too.
     let loaded = load(&dir, &[("PROACTIONS_HUB_PORT", "")]);
     assert_eq!(loaded.policies.public.port, 3000);
-    let report = problems(&dir, &[("PROACTIONS_HUB_AILINK_PORT", "4001")]);
+    let loaded = load(&dir, &[("PROACTIONS_HUB_AILINK_PORT", "4001")]);
+    assert_eq!(loaded.policies.ailink.unwrap().port, 4001);
+    let report = problems(&dir, &[("PROACTIONS_HUB_AILINK_PORT", "many")]);
     assert_eq!(
         report,
-        "PROACTIONS_HUB_AILINK_PORT: hub.ailink_port: the internal listener is not available yet in this version"
+        "PROACTIONS_HUB_AILINK_PORT: hub.ailink_port: expected a whole number from 0 to 65535, found text"
     );
 }
 

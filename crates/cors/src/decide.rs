@@ -1,9 +1,10 @@
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_REQUEST_HEADERS,
-    ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, VARY,
+    ACCESS_CONTROL_REQUEST_METHOD, Entry, ORIGIN, VARY,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use proactions_edge::ClientInfo;
+use proactions_edge::headers::make_room;
 
 use crate::OriginMatch;
 use crate::origin::Origin;
@@ -13,6 +14,9 @@ use crate::policy::{Origins, Rules, read};
 pub const MAX_REQUEST_HEADERS_BYTES: usize = 4096;
 /// How many names in `Access-Control-Request-Headers` are reflected at most.
 pub const MAX_REQUEST_HEADERS: usize = 64;
+
+/// How many fields an answer gets at most: the five of a preflight, the origin, the reflected names and `Vary`.
+const MAX_FIELDS: usize = 8;
 
 /// What a request is in the eyes of the CORS protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,9 +34,16 @@ pub enum RequestKind {
 /// `Access-Control-Request-Method`.
 #[must_use]
 pub fn classify(method: &Method, headers: &HeaderMap) -> RequestKind {
-    if !headers.contains_key(ORIGIN) {
+    if headers.contains_key(ORIGIN) {
+        classify_cors(method, headers)
+    } else {
         RequestKind::NotCors
-    } else if method == Method::OPTIONS && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD) {
+    }
+}
+
+/// The same for a request that has `Origin`.
+fn classify_cors(method: &Method, headers: &HeaderMap) -> RequestKind {
+    if method == Method::OPTIONS && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD) {
         RequestKind::Preflight
     } else {
         RequestKind::Actual
@@ -68,9 +79,8 @@ impl Rules {
         headers: &HeaderMap,
         client: Option<&ClientInfo>,
     ) -> Decision {
-        let kind = classify(method, headers);
         let mut decision = Decision {
-            kind,
+            kind: RequestKind::NotCors,
             verdict: Verdict::Passed,
             allow_origin: None,
             allow_headers: None,
@@ -83,6 +93,8 @@ impl Rules {
             }
             return decision;
         };
+        let kind = classify_cors(method, headers);
+        decision.kind = kind;
         let matched = if more {
             OriginMatch::Refused
         } else {
@@ -112,6 +124,10 @@ impl Rules {
     /// Writes the decision into an answer's header fields.
     pub(crate) fn apply(&self, decision: Decision, headers: &mut HeaderMap) {
         strip(headers);
+        if !make_room(headers, MAX_FIELDS) {
+            // Tens of thousands of fields, which no client takes.
+            headers.clear();
+        }
         let preflight = decision.kind == RequestKind::Preflight;
         if let Some(origin) = decision.allow_origin {
             let fixed = if preflight {
@@ -119,10 +135,9 @@ impl Rules {
             } else {
                 &self.actual
             };
-            headers.reserve(fixed.len() + 3);
             headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
             for (name, value) in fixed {
-                headers.insert(name.clone(), value.clone());
+                headers.insert(name, value.clone());
             }
             if let Some(names) = decision.allow_headers {
                 headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, names);
@@ -194,6 +209,10 @@ fn merge_vary(headers: &mut HeaderMap, origin: bool, requested_headers: bool) {
         ),
         (true, true) => ("Origin", "Origin, Access-Control-Request-Headers"),
     };
+    if let Entry::Vacant(entry) = headers.entry(VARY) {
+        entry.insert(HeaderValue::from_static(both));
+        return;
+    }
     let present = |wanted: &str| {
         headers
             .get_all(VARY)
@@ -201,10 +220,6 @@ fn merge_vary(headers: &mut HeaderMap, origin: bool, requested_headers: bool) {
             .flat_map(|line| line.as_bytes().split(|b| *b == b','))
             .any(|item| item.trim_ascii().eq_ignore_ascii_case(wanted.as_bytes()))
     };
-    if !headers.contains_key(VARY) {
-        headers.insert(VARY, HeaderValue::from_static(both));
-        return;
-    }
     if present("*") {
         return;
     }

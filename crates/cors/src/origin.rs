@@ -1,4 +1,5 @@
 use std::borrow::Cow;
+use std::fmt;
 use std::net::Ipv6Addr;
 
 /// The longest DNS name, in characters.
@@ -58,6 +59,14 @@ impl<'a> Origin<'a> {
             host,
             port: port.filter(|port| default_port(scheme) != Some(*port)),
         })
+    }
+}
+
+/// As browsers write it in `Origin`: in lower case, without the scheme's default port.
+impl fmt::Display for Origin<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", self.scheme.to_ascii_lowercase(), self.host)?;
+        self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
     }
 }
 
@@ -122,6 +131,14 @@ mod tests {
                 (origin.scheme, &*origin.host, origin.port),
                 (scheme, host, port),
                 "{text}"
+            );
+            let spelled = origin.to_string();
+            let again = Origin::parse(&spelled).unwrap();
+            assert_eq!((&*again.host, again.port), (host, port), "{text}");
+            assert_eq!(again.to_string(), spelled);
+            assert!(
+                !spelled.bytes().any(|b| b.is_ascii_uppercase()),
+                "{spelled}"
             );
         }
     }

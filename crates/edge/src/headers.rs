@@ -1,4 +1,4 @@
-//! Header fields that must not travel on.
+//! Header fields that must not travel on, and room for those that are added.
 
 use http::header::{
     CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
@@ -46,6 +46,23 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+/// For how many fields [`make_room`] makes room: those of an upstream's answer and of every layer of a full stack.
+const USUAL_FIELDS: usize = 32;
+
+/// Makes room for `more` fields in an answer, and at the first call for those that other layers will add.
+///
+/// A map grows by doubling, and each growth moves every field. The innermost layer that adds fields pays for all,
+/// once; further out there is nothing left to do. Says whether `more` fields fit: a map takes 24,576 at most.
+#[must_use]
+pub fn make_room(headers: &mut HeaderMap, more: usize) -> bool {
+    let free = headers.capacity().saturating_sub(headers.keys_len());
+    if free >= more && headers.capacity() >= USUAL_FIELDS {
+        return true;
+    }
+    let usual = USUAL_FIELDS.saturating_sub(headers.keys_len());
+    headers.try_reserve(more.max(usual)).is_ok()
+}
+
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
@@ -82,5 +99,23 @@ mod tests {
         let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["accept", "content-length", "content-type", "host"]);
+    }
+
+    #[test]
+    fn room_is_made_once() {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+        assert!(make_room(&mut headers, 4));
+        let room = headers.capacity();
+        assert!(room >= USUAL_FIELDS);
+        for n in 0..USUAL_FIELDS - 1 {
+            let name = HeaderName::try_from(format!("x-{n}")).unwrap();
+            assert!(make_room(&mut headers, 1));
+            headers.insert(name, HeaderValue::from_static("1"));
+        }
+        assert_eq!(headers.capacity(), room);
+        assert!(make_room(&mut headers, 1000));
+        assert!(headers.capacity() >= 1000 + headers.len());
+        assert!(!make_room(&mut headers, 1 << 15));
     }
 }

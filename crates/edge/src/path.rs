@@ -63,8 +63,14 @@ pub fn check_route(path: &str) -> Result<(), PathFault> {
         return Err(PathFault::NotAbsolute);
     }
     // Most paths hold nothing but these; they need no second look.
-    let plain = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'-' | b'_');
-    if bytes.iter().all(plain) && !bytes.windows(2).any(|pair| pair == b"//") {
+    // There is no early end, so that the compiler can take sixteen bytes at once.
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'_');
+    let odd = bytes.iter().fold(false, |odd, byte| odd | !plain(*byte));
+    let pairs = bytes.iter().zip(bytes.get(1..).unwrap_or_default());
+    let doubled = pairs.fold(false, |doubled, (a, b)| {
+        doubled | ((*a == b'/') & (*b == b'/'))
+    });
+    if !odd && !doubled {
         return Ok(());
     }
     let mut segment = Segment::default();

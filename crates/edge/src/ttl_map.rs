@@ -1,10 +1,11 @@
 use std::borrow::Borrow;
 use std::collections::VecDeque;
-use std::collections::hash_map::{HashMap, RandomState};
 use std::fmt;
-use std::hash::{BuildHasher, Hash};
+use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
+
+use hashbrown::HashTable;
 
 /// A concurrent map that forgets: every entry has a time at which it ends, and there is a hard cap.
 ///
@@ -33,7 +34,7 @@ pub struct TtlMap<K, V> {
 
 impl<K, V> TtlMap<K, V>
 where
-    K: Hash + Eq + Clone,
+    K: Hash + Eq,
 {
     const SHARDS: usize = 16;
     /// How many kept entries are passed over before the oldest is dropped all the same.
@@ -67,27 +68,33 @@ where
         Q: Hash + Eq + ?Sized,
         V: Clone,
     {
-        let shard = self.shard(key);
-        let slot = shard.slots.get(key)?;
+        let hash = self.hash(key);
+        let shard = self.shard(hash);
+        let slot = shard.find(hash, key)?;
         (slot.ends_at > now).then(|| slot.value.clone())
     }
 
     /// Sets the value and its end, and returns the value that was there and had not ended.
     pub fn insert(&self, key: K, value: V, ends_at: SystemTime, now: SystemTime) -> Option<V> {
-        let mut shard = self.shard(&key);
-        let old = shard.remove(&key).filter(|slot| slot.ends_at > now);
-        shard.add(key, value, ends_at, now, self.shard_capacity, self.keep);
+        let hash = self.hash(&key);
+        let mut shard = self.shard(hash);
+        let old = shard.remove(hash, &key).filter(|slot| slot.ends_at > now);
+        self.add(&mut shard, hash, key, value, ends_at, now);
         old.map(|slot| slot.value)
     }
 
     /// Sets the value unless there is one that has not ended; says whether it did.
     pub fn insert_new(&self, key: K, value: V, ends_at: SystemTime, now: SystemTime) -> bool {
-        let mut shard = self.shard(&key);
-        if shard.slots.get(&key).is_some_and(|slot| slot.ends_at > now) {
+        let hash = self.hash(&key);
+        let mut shard = self.shard(hash);
+        if shard
+            .find(hash, &key)
+            .is_some_and(|slot| slot.ends_at > now)
+        {
             return false;
         }
-        shard.remove(&key);
-        shard.add(key, value, ends_at, now, self.shard_capacity, self.keep);
+        shard.remove(hash, &key);
+        self.add(&mut shard, hash, key, value, ends_at, now);
         true
     }
 
@@ -100,14 +107,15 @@ where
         make: impl FnOnce() -> (V, SystemTime),
         work: impl FnOnce(&mut V, &mut SystemTime) -> R,
     ) -> R {
-        let mut shard = self.shard(&key);
-        if let Some(slot) = shard.slots.get_mut(&key).filter(|slot| slot.ends_at > now) {
+        let hash = self.hash(&key);
+        let mut shard = self.shard(hash);
+        if let Some(slot) = shard.find_mut(hash, &key).filter(|slot| slot.ends_at > now) {
             return work(&mut slot.value, &mut slot.ends_at);
         }
-        shard.remove(&key);
+        shard.remove(hash, &key);
         let (mut value, mut ends_at) = make();
         let result = work(&mut value, &mut ends_at);
-        shard.add(key, value, ends_at, now, self.shard_capacity, self.keep);
+        self.add(&mut shard, hash, key, value, ends_at, now);
         result
     }
 
@@ -122,8 +130,11 @@ where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let mut shard = self.shard(key);
-        let slot = shard.slots.get_mut(key).filter(|slot| slot.ends_at > now)?;
+        let hash = self.hash(key);
+        let mut shard = self.shard(hash);
+        let slot = shard
+            .find_mut(hash, key)
+            .filter(|slot| slot.ends_at > now)?;
         Some(work(&mut slot.value, &mut slot.ends_at))
     }
 
@@ -133,7 +144,8 @@ where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
-        let slot = self.shard(key).remove(key)?;
+        let hash = self.hash(key);
+        let slot = self.shard(hash).remove(hash, key)?;
         (slot.ends_at > now).then_some(slot.value)
     }
 
@@ -150,12 +162,32 @@ where
         self.len() == 0
     }
 
-    fn shard<Q: Hash + ?Sized>(&self, key: &Q) -> MutexGuard<'_, Shard<K, V>> {
-        let hash = self.hasher.hash_one(key);
-        // The map inside uses the low and the top bits; the shard is picked by others.
+    /// A request's key is hashed once: the same bits pick the shard and the place in its table.
+    fn hash<Q: Hash + ?Sized>(&self, key: &Q) -> u64 {
+        self.hasher.hash_one(key)
+    }
+
+    fn shard(&self, hash: u64) -> MutexGuard<'_, Shard<K, V>> {
+        // The table inside uses the low and the top bits; the shard is picked by others.
         let index = usize::try_from(hash >> 32).unwrap_or_default() % self.shards.len();
         #[allow(clippy::indexing_slicing, reason = "the remainder is below the length")]
         lock(&self.shards[index])
+    }
+
+    fn add(
+        &self,
+        shard: &mut Shard<K, V>,
+        hash: u64,
+        key: K,
+        value: V,
+        ends_at: SystemTime,
+        now: SystemTime,
+    ) {
+        shard.drop_ended(now);
+        while shard.slots.len() >= self.shard_capacity {
+            shard.drop_oldest(now, Self::MAX_PASSED_OVER, self.keep);
+        }
+        shard.push(hash, key, value, ends_at);
     }
 }
 
@@ -172,101 +204,109 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-struct Slot<V> {
+struct Slot<K, V> {
+    key: K,
     value: V,
     ends_at: SystemTime,
+    hash: u64,
     turn: u64,
 }
 
-/// `order` holds every slot's key with its turn, oldest first; a pair whose turn is not the slot's is stale.
+/// `order` holds the hash and the turn of every slot, oldest first; a pair that no slot has is stale. No two
+/// slots have the same turn.
 struct Shard<K, V> {
-    slots: HashMap<K, Slot<V>>,
-    order: VecDeque<(K, u64)>,
+    slots: HashTable<Slot<K, V>>,
+    order: VecDeque<(u64, u64)>,
     next_turn: u64,
 }
 
-impl<K: Hash + Eq + Clone, V> Shard<K, V> {
-    fn new() -> Self {
+impl<K: Hash + Eq, V> Shard<K, V> {
+    const fn new() -> Self {
         Self {
-            slots: HashMap::new(),
+            slots: HashTable::new(),
             order: VecDeque::new(),
             next_turn: 0,
         }
     }
 
-    fn remove<Q>(&mut self, key: &Q) -> Option<Slot<V>>
+    fn find<Q>(&self, hash: u64, key: &Q) -> Option<&Slot<K, V>>
     where
         K: Borrow<Q>,
-        Q: Hash + Eq + ?Sized,
+        Q: Eq + ?Sized,
     {
-        let slot = self.slots.remove(key);
+        self.slots.find(hash, |slot| slot.key.borrow() == key)
+    }
+
+    fn find_mut<Q>(&mut self, hash: u64, key: &Q) -> Option<&mut Slot<K, V>>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
+        self.slots.find_mut(hash, |slot| slot.key.borrow() == key)
+    }
+
+    fn remove<Q>(&mut self, hash: u64, key: &Q) -> Option<Slot<K, V>>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
+        let slot = self
+            .slots
+            .find_entry(hash, |slot| slot.key.borrow() == key)
+            .map(|entry| entry.remove().0)
+            .ok();
         if self.order.len() > 2 * self.slots.len() + 32 {
             let slots = &self.slots;
-            self.order.retain(|(key, turn)| {
-                slots
-                    .get(key.borrow())
-                    .is_some_and(|slot| slot.turn == *turn)
-            });
+            self.order
+                .retain(|(hash, turn)| slots.find(*hash, |slot| slot.turn == *turn).is_some());
         }
         slot
     }
 
-    fn add(
-        &mut self,
-        key: K,
-        value: V,
-        ends_at: SystemTime,
-        now: SystemTime,
-        capacity: usize,
-        keep: fn(&V) -> bool,
-    ) {
-        self.drop_ended(now);
-        while self.slots.len() >= capacity {
-            self.drop_oldest(now, keep);
-        }
+    fn push(&mut self, hash: u64, key: K, value: V, ends_at: SystemTime) {
         let turn = self.next_turn;
         self.next_turn += 1;
-        self.order.push_back((key.clone(), turn));
+        self.order.push_back((hash, turn));
         let slot = Slot {
+            key,
             value,
             ends_at,
+            hash,
             turn,
         };
-        self.slots.insert(key, slot);
+        self.slots.insert_unique(hash, slot, |slot| slot.hash);
     }
 
     /// Drops up to two ended entries, so that the map empties as fast as it fills.
     fn drop_ended(&mut self, now: SystemTime) {
         for _ in 0..2 {
-            let Some((key, turn)) = self.order.front() else {
+            let Some(&(hash, turn)) = self.order.front() else {
                 return;
             };
-            match self.slots.get(key) {
-                Some(slot) if slot.turn == *turn && slot.ends_at > now => return,
-                Some(slot) if slot.turn == *turn => {
-                    self.slots.remove(key);
+            if let Ok(entry) = self.slots.find_entry(hash, |slot| slot.turn == turn) {
+                if entry.get().ends_at > now {
+                    return;
                 }
-                _ => {}
+                entry.remove();
             }
             self.order.pop_front();
         }
     }
 
-    fn drop_oldest(&mut self, now: SystemTime, keep: fn(&V) -> bool) {
+    /// Drops the oldest entry; up to `most` that are to be kept are passed over.
+    fn drop_oldest(&mut self, now: SystemTime, most: usize, keep: fn(&V) -> bool) {
         let mut passed_over = 0;
-        while let Some((key, turn)) = self.order.pop_front() {
-            let Some(slot) = self.slots.get(&key).filter(|slot| slot.turn == turn) else {
+        while let Some((hash, turn)) = self.order.pop_front() {
+            let Ok(entry) = self.slots.find_entry(hash, |slot| slot.turn == turn) else {
                 continue;
             };
-            if slot.ends_at > now
-                && keep(&slot.value)
-                && passed_over < TtlMap::<K, V>::MAX_PASSED_OVER
-            {
+            let slot = entry.get();
+            if slot.ends_at > now && keep(&slot.value) && passed_over < most {
                 passed_over += 1;
-                self.order.push_back((key, turn));
+                self.order.push_back((hash, turn));
                 continue;
             }
-            self.slots.remove(&key);
+            entry.remove();
             return;
         }
         self.slots.clear();
@@ -275,6 +315,7 @@ impl<K: Hash + Eq + Clone, V> Shard<K, V> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
     use std::time::Duration;
 
     use proptest::prelude::*;

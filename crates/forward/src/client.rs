@@ -8,18 +8,20 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, Uri};
+use http::uri::Scheme;
+use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use http_body::Frame;
 use hyper::body::Incoming;
 use hyper::rt::{Read, Write};
-use hyper_util::client::legacy::connect::{Connection, HttpConnector};
+use hyper_util::client::legacy::connect::Connection;
 use hyper_util::client::legacy::{Client, ResponseFuture};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tower_service::Service;
 
+use crate::egress::EgressConnector;
 use crate::gather::Gathered;
 use crate::headers::strip_response;
-use crate::{Body, BoxError, HttpClientConfig, Outgoing, SendError};
+use crate::{Body, BoxError, EgressPolicy, HttpClientConfig, Outgoing, SendError, SendErrorKind};
 
 /// How long resolving, connecting and the TLS handshake may take together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -39,33 +41,77 @@ const POOL_MAX_IDLE_PER_HOST: usize = 256;
 pub struct HttpClient {
     pool: Arc<dyn Dispatch>,
     timeout: Duration,
+    /// What a proxy for plain HTTP wants to see on each request.
+    proxy_credentials: Option<HeaderValue>,
+    plain_proxy: bool,
+}
+
+/// Which protocols a client speaks over TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocols {
+    Any,
+    /// What is asked of it needs HTTP/1.1: an upgrade, or a `Host` of one's own.
+    Http1,
 }
 
 impl HttpClient {
-    /// A client that speaks TLS as `tls` says, and plain HTTP where a URL says `http`.
+    /// A client that speaks TLS as `tls` says, and plain HTTP where a URL says `http`. It may call any host.
     #[must_use]
-    pub fn new(config: &HttpClientConfig, mut tls: rustls::ClientConfig) -> Self {
-        let mut http = HttpConnector::new();
-        http.enforce_http(false);
-        http.set_nodelay(true);
-        http.set_keepalive(Some(Duration::from_secs(60)));
-        // The connector sets these itself, and refuses to take others.
+    pub fn new(config: &HttpClientConfig, tls: rustls::ClientConfig) -> Self {
+        Self::with_egress(config, tls, &EgressPolicy::open())
+    }
+
+    /// As [`HttpClient::new`], within these rules about where a connection may go.
+    #[must_use]
+    pub fn with_egress(
+        config: &HttpClientConfig,
+        tls: rustls::ClientConfig,
+        egress: &EgressPolicy,
+    ) -> Self {
+        Self::speaking(config, tls.clone(), tls, egress, Protocols::Any)
+    }
+
+    /// `tls` is for the upstream, `to_proxy` for an outbound proxy that is spoken to over TLS.
+    pub(crate) fn speaking(
+        config: &HttpClientConfig,
+        mut tls: rustls::ClientConfig,
+        mut to_proxy: rustls::ClientConfig,
+        egress: &EgressPolicy,
+        protocols: Protocols,
+    ) -> Self {
+        // The connector sets these itself, and refuses to take others. A proxy is spoken to in HTTP/1.1.
         tls.alpn_protocols.clear();
-        let connector = hyper_rustls::HttpsConnectorBuilder::new()
+        to_proxy.alpn_protocols.clear();
+        let connector = EgressConnector::new(egress, Some(Arc::new(to_proxy)));
+        let builder = hyper_rustls::HttpsConnectorBuilder::new()
             .with_tls_config(tls)
             .https_or_http()
-            .enable_http1()
-            .enable_http2()
-            .wrap_connector(http);
-        Self::with_connector(config, connector)
+            .enable_http1();
+        let connector = match protocols {
+            Protocols::Any => builder.enable_http2().wrap_connector(connector),
+            Protocols::Http1 => builder.wrap_connector(connector),
+        };
+        Self::with_connector(config, connector).through(egress)
     }
 
     /// A client for plain HTTP only; a URL with `https` fails.
     #[must_use]
     pub fn without_tls(config: &HttpClientConfig) -> Self {
-        let mut http = HttpConnector::new();
-        http.set_nodelay(true);
-        Self::with_connector(config, http)
+        Self::without_tls_within(config, &EgressPolicy::open())
+    }
+
+    /// As [`HttpClient::without_tls`], within these rules about where a connection may go.
+    #[must_use]
+    pub fn without_tls_within(config: &HttpClientConfig, egress: &EgressPolicy) -> Self {
+        Self::with_connector(config, EgressConnector::new(egress, None)).through(egress)
+    }
+
+    fn through(mut self, egress: &EgressPolicy) -> Self {
+        if let Some(proxy) = egress.proxy() {
+            self.plain_proxy = true;
+            self.proxy_credentials.clone_from(&proxy.credentials);
+        }
+        self
     }
 
     /// A client over other connections: through a proxy, in a test, or with rules of one's own about where a
@@ -90,25 +136,56 @@ impl HttpClient {
         Self {
             pool: Arc::new(client),
             timeout: config.timeout(),
+            proxy_credentials: None,
+            plain_proxy: false,
         }
+    }
+
+    /// How long an upstream may be silent where a request says nothing else.
+    #[must_use]
+    pub const fn timeout(&self) -> Duration {
+        self.timeout
     }
 
     /// Sends a request and waits for the head of its answer.
     ///
     /// Dropping the future, or the answer's body, ends the call: an HTTP/1 connection is closed, an HTTP/2
     /// stream is reset. The answer's head holds neither hop-by-hop fields nor what
-    /// [`strip_response`](crate::headers::strip_response) lists.
+    /// [`strip_response`](crate::headers::strip_response) lists. An answer 101 is a failure.
     ///
     /// # Errors
-    /// When there is no answer in time, or none at all.
+    /// When there is no answer in time, or none at all, or the egress rules do not allow the connection.
     pub async fn send(&self, outgoing: Outgoing) -> Result<Response<UpstreamBody>, SendError> {
         let silence = outgoing.timeout.unwrap_or(self.timeout);
-        let (request, upload) = Upload::watch(outgoing.into_request());
+        let response = self.exchange(outgoing).await?;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(SendError::protocol(
+                "it switched protocols without being asked",
+            ));
+        }
+        Ok(cleaned(response, silence))
+    }
+
+    /// Sends a request that may end in another protocol. The answer is as the upstream gave it; unless it is 101,
+    /// it belongs through [`cleaned`].
+    pub(crate) async fn exchange(
+        &self,
+        outgoing: Outgoing,
+    ) -> Result<Response<Incoming>, SendError> {
+        let silence = outgoing.timeout.unwrap_or(self.timeout);
+        let mut request = outgoing.into_request();
+        let proxied = self.plain_proxy && request.uri().scheme() == Some(&Scheme::HTTP);
+        if let Some(credentials) = self.proxy_credentials.as_ref().filter(|_| proxied) {
+            let name = http::header::PROXY_AUTHORIZATION;
+            request.headers_mut().insert(name, credentials.clone());
+        }
+        let request_id = request.headers().get("x-request-id").cloned();
+        let (request, upload) = Upload::watch(request);
         let mut call = pin!(self.pool.dispatch(request));
         let mut wait = silence;
         let response = loop {
             match tokio::time::timeout(wait, call.as_mut()).await {
-                Ok(response) => break response.map_err(SendError::of_client)?,
+                Ok(response) => break response.map_err(SendError::of_client),
                 // While the client is still sending, the upstream has nothing to answer yet.
                 Err(_) => match upload.as_ref().and_then(|upload| upload.time_left(silence)) {
                     Some(left) => wait = left,
@@ -116,13 +193,38 @@ impl HttpClient {
                 },
             }
         };
-        let (mut head, body) = response.into_parts();
-        strip_response(&mut head.headers);
-        head.version = http::Version::HTTP_11;
-        // hyper leaves types of its own there, such as handles on the connection.
-        head.extensions.clear();
-        Ok(Response::from_parts(head, UpstreamBody::new(body, silence)))
+        let response = response.inspect_err(|error| {
+            if error.kind() == SendErrorKind::Refused {
+                tracing::warn!(
+                    target: "security",
+                    event = "egress_refused",
+                    requestId = request_id.as_ref().and_then(|id| id.to_str().ok()),
+                    error = %error,
+                    "an outgoing connection was refused",
+                );
+            }
+        })?;
+        if proxied && response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+            return Err(SendError::connect(
+                "the outbound proxy refuses the credentials (407)",
+            ));
+        }
+        Ok(response)
     }
+
+    pub(crate) const fn silence(&self) -> Duration {
+        self.timeout
+    }
+}
+
+/// An answer without what must not reach a client.
+pub(crate) fn cleaned(response: Response<Incoming>, silence: Duration) -> Response<UpstreamBody> {
+    let (mut head, body) = response.into_parts();
+    strip_response(&mut head.headers);
+    head.version = http::Version::HTTP_11;
+    // hyper leaves types of its own there, such as handles on the connection.
+    head.extensions.clear();
+    Response::from_parts(head, UpstreamBody::new(body, silence))
 }
 
 impl fmt::Debug for HttpClient {

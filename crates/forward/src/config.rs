@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use base64::Engine as _;
 use http::{HeaderName, HeaderValue};
 use proactions_edge::{ConfigError, ExposeSecret, SecretString};
 
@@ -106,6 +107,12 @@ impl ProxyConfig {
             warnings.push(proactions_edge::ConfigProblem::new(
                 "options.secure",
                 "the upstream's certificate is not checked: whoever sits between can read and change everything",
+            ));
+        }
+        if !self.options.change_origin {
+            warnings.push(proactions_edge::ConfigProblem::new(
+                "options.changeOrigin",
+                "clients choose the Host that the upstream sees: it must not pick a site or build links by it",
             ));
         }
         warnings
@@ -265,7 +272,8 @@ pub struct EgressConfig {
     /// URL of the HTTP proxy that outgoing calls go through; user and password may stand in it.
     #[cfg_attr(feature = "config", serde(deserialize_with = "crate::de::secret"))]
     pub proxy: Option<SecretString>,
-    /// Host names that may be called (`api.example.com`, `*.example.com`); all unless set.
+    /// Host names that may be called (`api.example.com`, `*.example.com`), with a port if only that one is meant; all
+    /// unless set.
     pub allow_hosts: Vec<String>,
     /// Whether private, loopback and link-local addresses are refused after the name was resolved.
     pub deny_private: bool,
@@ -279,21 +287,29 @@ impl EgressConfig {
     pub fn check(&self) -> Result<(), ConfigError> {
         let mut found = Vec::new();
         if let Some(proxy) = &self.proxy
-            && let Err(error) = BaseUrl::parse(&without_user(proxy.expose_secret()))
+            && let Some(message) = check_proxy(proxy.expose_secret())
         {
-            found.push(ConfigError::new("proxy", error.to_string()));
+            found.push(ConfigError::new("proxy", message));
         }
         for (index, host) in self.allow_hosts.iter().enumerate() {
-            let name = host.strip_prefix("*.").unwrap_or(host);
-            let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b':');
-            if name.is_empty() || name.starts_with('.') || !name.bytes().all(plain) {
-                found.push(ConfigError::new(
-                    format!("allowHosts[{index}]"),
-                    "expected a host name such as `api.example.com` or `*.example.com`",
-                ));
+            if let Some(message) = crate::egress::check_rule(host) {
+                found.push(ConfigError::new(format!("allowHosts[{index}]"), message));
             }
         }
         ConfigError::check((), found)
+    }
+
+    /// Settings that are legal and leave a gap.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<proactions_edge::ConfigProblem> {
+        let mut warnings = Vec::new();
+        if self.deny_private && self.proxy.is_some() {
+            warnings.push(proactions_edge::ConfigProblem::new(
+                "denyPrivate",
+                "the outbound proxy resolves names, so what they resolve to cannot be judged here: it needs such a rule of its own",
+            ));
+        }
+        warnings
     }
 }
 
@@ -364,8 +380,59 @@ fn check_redirects(key: &str, redirects: Option<u64>) -> Option<ConfigError> {
         .map(|_| ConfigError::new(key, "expected between 0 and 20"))
 }
 
+fn check_proxy(url: &str) -> Option<String> {
+    match BaseUrl::parse(&without_user(url)) {
+        Err(error) => Some(error.to_string()),
+        Ok(base) if !base.path().is_empty() => Some("must not have a path".to_owned()),
+        Ok(_) => proxy_user(url).err().map(str::to_owned),
+    }
+}
+
+/// `Proxy-Authorization` for the user in a proxy's URL, if there is one.
+pub(crate) fn proxy_user(url: &str) -> Result<Option<HeaderValue>, &'static str> {
+    const WRONG: &str =
+        "has a user or password that cannot be sent: percent-encode what is not a letter or digit";
+    let Some((_, rest)) = url.split_once("://") else {
+        return Ok(None);
+    };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let Some((user, _)) = authority.rsplit_once('@') else {
+        return Ok(None);
+    };
+    let (name, password) = user.split_once(':').unwrap_or((user, ""));
+    let decode =
+        |text: &str| percent_decode(text).filter(|text| !text.iter().any(u8::is_ascii_control));
+    let (name, password) = decode(name).zip(decode(password)).ok_or(WRONG)?;
+    if name.contains(&b':') {
+        return Err(WRONG);
+    }
+    let user = [&name[..], b":", &password].concat();
+    let text = format!(
+        "Basic {}",
+        base64::engine::general_purpose::STANDARD.encode(user)
+    );
+    let mut value = HeaderValue::try_from(text).map_err(|_| WRONG)?;
+    value.set_sensitive(true);
+    Ok(Some(value))
+}
+
+fn percent_decode(text: &str) -> Option<Vec<u8>> {
+    let mut bytes = text.bytes();
+    let mut decoded = Vec::with_capacity(text.len());
+    while let Some(byte) = bytes.next() {
+        if byte != b'%' {
+            decoded.push(byte);
+            continue;
+        }
+        let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
+        let value = digit(bytes.next())? * 16 + digit(bytes.next())?;
+        decoded.push(u8::try_from(value).ok()?);
+    }
+    Some(decoded)
+}
+
 /// The URL without `user:password@`.
-fn without_user(url: &str) -> String {
+pub(crate) fn without_user(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else {
         return url.to_owned();
     };

@@ -4,6 +4,8 @@ use std::fmt;
 use proactions_edge::{Rejection, RejectionKind};
 
 use crate::BoxError;
+use crate::egress::EgressRefused;
+use crate::proxy::ClientSilent;
 
 /// Why an upstream call failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -15,8 +17,12 @@ pub enum SendErrorKind {
     ConnectTimeout,
     /// The upstream broke off or did not speak HTTP.
     Protocol,
+    /// The egress rules do not allow the connection.
+    Refused,
     /// The client's own body broke off or was cut.
     RequestBody,
+    /// The client was silent for too long while it sent its body.
+    RequestTimeout,
     /// The upstream was silent for too long.
     Timeout,
 }
@@ -29,7 +35,9 @@ impl SendErrorKind {
             Self::Connect => "upstream_unreachable",
             Self::ConnectTimeout => "upstream_connect_timeout",
             Self::Protocol => "upstream_error",
+            Self::Refused => "egress_refused",
             Self::RequestBody => "request_body",
+            Self::RequestTimeout => "request_timeout",
             Self::Timeout => "upstream_timeout",
         }
     }
@@ -38,9 +46,10 @@ impl SendErrorKind {
     #[must_use]
     pub const fn rejection_kind(self) -> RejectionKind {
         match self {
-            Self::Connect | Self::Protocol => RejectionKind::BadGateway,
+            Self::Connect | Self::Protocol | Self::Refused => RejectionKind::BadGateway,
             Self::ConnectTimeout | Self::Timeout => RejectionKind::GatewayTimeout,
             Self::RequestBody => RejectionKind::BadRequest,
+            Self::RequestTimeout => RejectionKind::RequestTimeout,
         }
     }
 }
@@ -60,8 +69,26 @@ impl SendError {
         }
     }
 
+    pub(crate) fn protocol(why: &'static str) -> Self {
+        Self {
+            kind: SendErrorKind::Protocol,
+            source: Some(why.into()),
+        }
+    }
+
+    pub(crate) fn connect(why: &'static str) -> Self {
+        Self {
+            kind: SendErrorKind::Connect,
+            source: Some(why.into()),
+        }
+    }
+
     pub(crate) fn of_client(error: hyper_util::client::legacy::Error) -> Self {
-        let kind = if causes::<hyper::Error>(&error).any(hyper::Error::is_user) {
+        let kind = if causes::<EgressRefused>(&error).next().is_some() {
+            SendErrorKind::Refused
+        } else if causes::<ClientSilent>(&error).next().is_some() {
+            SendErrorKind::RequestTimeout
+        } else if causes::<hyper::Error>(&error).any(hyper::Error::is_user) {
             SendErrorKind::RequestBody
         } else if error.is_connect() {
             let timed_out = |error: &std::io::Error| error.kind() == std::io::ErrorKind::TimedOut;
@@ -83,6 +110,14 @@ impl SendError {
         Self {
             kind: SendErrorKind::Protocol,
             source: Some(Box::new(error)),
+        }
+    }
+
+    /// An upstream whose answer cannot be used, found out by the caller: as if it had broken off.
+    pub fn broken(why: impl Into<BoxError>) -> Self {
+        Self {
+            kind: SendErrorKind::Protocol,
+            source: Some(why.into()),
         }
     }
 
@@ -111,7 +146,9 @@ impl fmt::Display for SendError {
             SendErrorKind::Connect => "no connection to the upstream",
             SendErrorKind::ConnectTimeout => "no connection to the upstream in time",
             SendErrorKind::Protocol => "the upstream broke off",
+            SendErrorKind::Refused => "the egress rules do not allow this connection",
             SendErrorKind::RequestBody => "the request body broke off",
+            SendErrorKind::RequestTimeout => "the client was silent for too long",
             SendErrorKind::Timeout => "the upstream was silent for too long",
         })?;
         let mut cause = self.source();

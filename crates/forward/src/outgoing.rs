@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use http::header::{CONNECTION, HOST, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 
 use crate::headers::{is_framing, strip_request};
@@ -32,6 +33,8 @@ pub struct Outgoing {
     headers: HeaderMap,
     body: Body,
     pub(crate) timeout: Option<Duration>,
+    host: Option<HeaderValue>,
+    upgrade: bool,
 }
 
 impl Outgoing {
@@ -51,7 +54,40 @@ impl Outgoing {
             headers: HeaderMap::new(),
             body: Body::empty(),
             timeout: None,
+            host: None,
+            upgrade: false,
         })
+    }
+
+    /// A request to a URL that was checked elsewhere.
+    pub(crate) fn to(method: Method, uri: Uri) -> Self {
+        Self {
+            method,
+            uri,
+            headers: HeaderMap::new(),
+            body: Body::empty(),
+            timeout: None,
+            host: None,
+            upgrade: false,
+        }
+    }
+
+    /// Sends this `Host` in place of the URL's. HTTP/1.1 only; the connection goes where the URL says.
+    pub(crate) fn host(mut self, host: Option<HeaderValue>) -> Self {
+        self.host = host;
+        self
+    }
+
+    /// Asks for a WebSocket. HTTP/1.1 only.
+    pub(crate) const fn upgrade(mut self) -> Self {
+        self.upgrade = true;
+        self
+    }
+
+    /// Sets the header as it is. The caller has stripped it.
+    pub(crate) fn stripped_headers(mut self, headers: HeaderMap) -> Self {
+        self.headers = headers;
+        self
     }
 
     /// Takes over what of a client's header may travel, see [`strip_request`]. It replaces the header; what
@@ -106,7 +142,15 @@ impl Outgoing {
         let mut request = Request::new(self.body);
         *request.method_mut() = self.method;
         *request.uri_mut() = self.uri;
-        *request.headers_mut() = self.headers;
+        let mut headers = self.headers;
+        if let Some(host) = self.host {
+            headers.insert(HOST, host);
+        }
+        if self.upgrade {
+            headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+            headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        }
+        *request.headers_mut() = headers;
         request
     }
 }

@@ -1,46 +1,180 @@
 //! The pipeline: which layer stands where, and why there.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use proactions_ai_link::AiLink;
-use proactions_auth_edapi::{AccessPolicy, AuthLayer};
+use proactions_ai_link::{AiLink, Breakers};
+use proactions_auth_edapi::{AccessPolicy, AuthLayer, AuthState, Authenticate, EntryPolicy};
 use proactions_body_limit::BodyLimitLayer;
-use proactions_config::Policies;
+use proactions_config::{ListenerSettings, Policies};
 use proactions_cors::CorsLayer;
+use proactions_edge::SystemClock;
+use proactions_forward::{EgressPolicy, ForwardProxies, HttpClient, HttpClientConfig};
 use proactions_ratelimit::RateLimitLayer;
 use proactions_redact_log::{AccessLogLayer, Logging, RequestIdLayer};
 use proactions_secure_headers::SecureHeadersLayer;
-use proactions_session_store::{MemoryStore, SessionLayer};
-use proactions_trust_proxy::TrustProxyLayer;
+use proactions_session_store::SessionLayer;
+use proactions_trust_proxy::{TrustProxy, TrustProxyLayer};
+use proactions_youtube::YouTube;
 use tower::ServiceBuilder;
 use tower::util::option_layer;
 
 use crate::StartError;
 use crate::body_deadline::{BodyDeadlineLayer, BodyDeadlines};
 use crate::head_limit::{HeadLimitLayer, HeadLimits};
+use crate::internal::Internal;
+use crate::outside::Outside;
 use crate::panic_guard::PanicGuardLayer;
 use crate::pipeline::Pipeline;
 use crate::readiness::Readiness;
 use crate::routes::{RouteTable, Router};
+use crate::tls;
 
-/// How many sessions are kept in memory; then those that end first go.
-const MAX_SESSIONS: usize = 100_000;
+/// The routes whose rest belongs to an upstream.
+const FORWARD: &str = "/proxy/forward/{id}/";
+
+/// What outlives a reload: each pipeline is built around it.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    pub(crate) readiness: Arc<Readiness>,
+    pub(crate) outside: Outside,
+    auth: Arc<AuthState>,
+    breakers: Breakers,
+    listener: ListenerSettings,
+    client: Mutex<(HttpClientConfig, EgressPolicy, HttpClient)>,
+    youtube: Mutex<Option<YouTube>>,
+}
+
+impl Kept {
+    pub(crate) fn new(policies: &Policies) -> Result<Self, StartError> {
+        let config = policies.http_client;
+        let readiness = Arc::new(Readiness::default());
+        Ok(Self {
+            outside: Outside::new(policies, &readiness)?,
+            readiness,
+            auth: Arc::new(AuthState::new()),
+            breakers: Breakers::default(),
+            listener: policies.listener,
+            client: Mutex::new((
+                config,
+                policies.egress.clone(),
+                http_client(&config, &policies.egress)?,
+            )),
+            youtube: Mutex::new(None),
+        })
+    }
+
+    /// The client for upstreams: the same, with its open connections, as long as its settings are the same.
+    fn http_client(
+        &self,
+        config: HttpClientConfig,
+        egress: &EgressPolicy,
+    ) -> Result<HttpClient, StartError> {
+        let mut kept = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.0 != config || kept.1 != *egress {
+            *kept = (config, egress.clone(), http_client(&config, egress)?);
+        }
+        Ok(kept.2.clone())
+    }
+}
+
+fn http_client(config: &HttpClientConfig, egress: &EgressPolicy) -> Result<HttpClient, StartError> {
+    let tls = tls::client_config().map_err(StartError::Tls)?;
+    Ok(HttpClient::with_egress(config, tls, egress))
+}
+
+/// The proxies of `/proxy/forward`, each with connections of its own.
+fn forward(policies: &Policies) -> Result<ForwardProxies, StartError> {
+    let tls = tls::client_config().map_err(StartError::Tls)?;
+    ForwardProxies::new(
+        &policies.proxies,
+        &policies.http_client,
+        &tls,
+        &policies.egress,
+    )
+    .map_err(|error| StartError::Config(error.within("proxies")))
+}
+
+/// The targets, over the connections and circuit breakers that all pipelines share.
+fn ai_link(policies: &Policies, logging: &Logging, kept: &Kept) -> Result<AiLink, StartError> {
+    let client = kept.http_client(policies.http_client, &policies.egress)?;
+    Ok(AiLink::new(policies.targets.clone(), client)
+        .breakers(kept.breakers.clone())
+        .log_prompt(logging.policy().prompt_logged())
+        .log_response(logging.policy().response_logged()))
+}
+
+/// Builds the pipeline of the internal listener, if there is one: nobody is asked for credentials, no address is
+/// believed but the peer's, and there is nothing but AI-Link.
+pub(crate) fn internal(
+    policies: &Policies,
+    logging: &Logging,
+    kept: &Kept,
+) -> Result<Option<Pipeline>, StartError> {
+    let Some(address) = &policies.ailink else {
+        return Ok(None);
+    };
+    let listener = kept.listener;
+    // The reasons for the order are those of the public listener.
+    let stack = ServiceBuilder::new()
+        .layer(TrustProxyLayer::new(TrustProxy::default()))
+        .layer(RequestIdLayer::new().map_err(|_| StartError::Random)?)
+        .layer(AccessLogLayer::new(logging.clone()))
+        .layer(SecureHeadersLayer::new(policies.secure_headers.clone()))
+        .layer(PanicGuardLayer)
+        .layer(HeadLimitLayer(HeadLimits {
+            max_headers: listener.max_headers,
+            max_header_bytes: listener.max_header_bytes,
+            max_uri_bytes: listener.max_uri_bytes,
+        }))
+        .layer(BodyDeadlineLayer(BodyDeadlines {
+            frame: listener.body_frame_timeout,
+            whole: listener.body_timeout,
+        }))
+        .layer(BodyLimitLayer::new(policies.body_limit))
+        // It refuses ambiguous paths, and nobody.
+        .layer(AuthLayer::disabled())
+        .service(Internal::new(
+            ai_link(policies, logging, kept)?,
+            &address.host,
+        ));
+    Ok(Some(Pipeline::new(stack)))
+}
+
+/// Uploads to YouTube; consents that are under way outlive a reload.
+fn youtube(policies: &Policies, kept: &Kept) -> Result<Option<YouTube>, StartError> {
+    let Some(accounts) = policies.youtube.clone() else {
+        return Ok(None);
+    };
+    let client = kept.http_client(policies.http_client, &policies.egress)?;
+    let mut before = kept.youtube.lock().unwrap_or_else(PoisonError::into_inner);
+    let service = match &*before {
+        Some(before) => before.clone().with_accounts(accounts, client),
+        None => YouTube::new(accounts, client).map_err(|_| StartError::Random)?,
+    };
+    *before = Some(service.clone());
+    Ok(Some(service))
+}
 
 /// Builds the pipeline of the public listener, outermost layer first.
 pub(crate) fn pipeline(
     policies: &Policies,
     logging: &Logging,
-    readiness: &Arc<Readiness>,
-    ai_link: AiLink,
+    kept: &Kept,
 ) -> Result<Pipeline, StartError> {
     let health = policies.health.as_ref();
     let table = Arc::new(RouteTable::new(
         health.map(|health| Arc::clone(&health.path)),
         health.map(|health| Arc::clone(&health.readiness_path)),
+        policies.youtube.is_some(),
     ));
-    let rate_limit = policies.rate_limit.clone().exempt(table.probes());
-    let listener = &policies.listener;
-    let (session, auth) = entry(policies, &table)?;
+    let rate_limit = policies
+        .rate_limit
+        .clone()
+        .counting_in(Arc::clone(&kept.outside.counters))
+        .exempt(table.probes());
+    let listener = kept.listener;
+    let (session, auth) = entry(policies, &table, kept)?;
+    let ai_link = ai_link(policies, logging, kept)?;
 
     let stack = ServiceBuilder::new()
         // Everything below goes by the client's address.
@@ -75,7 +209,13 @@ pub(crate) fn pipeline(
         .layer(auth)
         // Counts users, so it stands where they are known.
         .layer(RateLimitLayer::by_caller(rate_limit))
-        .service(Router::new(table, Arc::clone(readiness), ai_link));
+        .service(Router::new(
+            table,
+            Arc::clone(&kept.readiness),
+            ai_link,
+            forward(policies)?,
+            youtube(policies, kept)?,
+        ));
     Ok(Pipeline::new(stack))
 }
 
@@ -83,21 +223,26 @@ pub(crate) fn pipeline(
 fn entry(
     policies: &Policies,
     table: &RouteTable,
+    kept: &Kept,
 ) -> Result<(Option<SessionLayer>, AuthLayer), StartError> {
+    let mut access = AccessPolicy::new().with_tail(FORWARD)?;
     let Some(auth) = &policies.auth else {
-        return Ok((None, AuthLayer::disabled()));
+        return Ok((None, AuthLayer::open(access)));
     };
-    let mut access = AccessPolicy::new();
     for (methods, path) in table.public() {
         access = access.with_public(methods, path)?;
     }
-    let authenticator = auth
-        .entry
-        .local_authenticator()
-        .ok_or(StartError::Unavailable("auth.type edapi"))?;
-    let session = SessionLayer::new(
-        auth.session.clone(),
-        Arc::new(MemoryStore::new(MAX_SESSIONS)),
+    let authenticator: Arc<dyn Authenticate> = match &auth.entry {
+        EntryPolicy::Edapi(edapi) => Arc::new(kept.outside.edapi(edapi, auth.session.keys())?),
+        EntryPolicy::Token(tokens) => Arc::new(tokens.clone()),
+        _ => return Err(StartError::Unavailable("this kind of authentication")),
+    };
+    let session = SessionLayer::new(auth.session.clone(), Arc::clone(&kept.outside.sessions));
+    let auth = AuthLayer::with_parts(
+        access,
+        authenticator,
+        Arc::clone(&kept.auth),
+        Arc::new(SystemClock::new()),
     );
-    Ok((Some(session), AuthLayer::new(access, authenticator)))
+    Ok((Some(session), auth))
 }

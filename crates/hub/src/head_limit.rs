@@ -8,11 +8,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{Request, Response, request};
+use http::{Extensions, Request, Response, request};
 use pin_project_lite::pin_project;
 use proactions_edge::{ClientInfo, JsonRejection, Rejection, RejectionKind, RequestId};
 use tower_layer::Layer;
 use tower_service::Service;
+
+use crate::listen::Malformed;
 
 /// The caps on a request's head.
 #[derive(Clone, Copy, Debug)]
@@ -24,7 +26,7 @@ pub(crate) struct HeadLimits {
 }
 
 impl HeadLimits {
-    fn check(&self, head: &request::Parts) -> Result<(), Rejection> {
+    fn refusal(&self, head: &request::Parts) -> Option<Rejection> {
         let uri = &head.uri;
         let uri_bytes = uri.path().len()
             + uri.query().map_or(0, |query| query.len() + 1)
@@ -32,21 +34,23 @@ impl HeadLimits {
                 .authority()
                 .map_or(0, |authority| authority.as_str().len());
         if uri_bytes > self.max_uri_bytes {
-            return Err(Rejection::new(RejectionKind::UriTooLong));
+            return Some(Rejection::new(RejectionKind::UriTooLong));
         }
         let mut bytes = 0;
         for (name, value) in &head.headers {
             bytes += name.as_str().len() + value.len();
             // CGI and its heirs read `X_Forwarded_For` and `X-Forwarded-For` as the same variable.
             if name.as_str().contains('_') {
-                return Err(Rejection::new(RejectionKind::BadRequest)
-                    .with_message("Header names with an underscore are not accepted"));
+                return Some(
+                    Rejection::new(RejectionKind::BadRequest)
+                        .with_message("Header names with an underscore are not accepted"),
+                );
             }
         }
         if head.headers.len() > self.max_headers || bytes > self.max_header_bytes {
-            return Err(Rejection::new(RejectionKind::HeaderFieldsTooLarge));
+            return Some(Rejection::new(RejectionKind::HeaderFieldsTooLarge));
         }
-        Ok(())
+        None
     }
 }
 
@@ -85,7 +89,14 @@ where
 
     fn call(&mut self, request: Request<ReqBody>) -> Self::Future {
         let (head, body) = request.into_parts();
-        if let Err(refused) = self.limits.check(&head) {
+        if let Some(malformed) = head.extensions.get::<Malformed>() {
+            return Checked {
+                state: State::Refused {
+                    response: Some(refuse_malformed(*malformed, &head.extensions)),
+                },
+            };
+        }
+        if let Some(refused) = self.limits.refusal(&head) {
             let request_id = head.extensions.get::<RequestId>();
             if refused.kind() == RejectionKind::BadRequest {
                 tracing::warn!(
@@ -108,6 +119,29 @@ where
             state: State::Passed { future },
         }
     }
+}
+
+/// Answers what the listener did not let pass.
+fn refuse_malformed<B: From<Bytes>>(malformed: Malformed, known: &Extensions) -> Response<B> {
+    let kind = match malformed {
+        Malformed::HeadTooLarge => RejectionKind::HeaderFieldsTooLarge,
+        Malformed::TargetTooLong => RejectionKind::UriTooLong,
+        _ => RejectionKind::BadRequest,
+    };
+    let mut refused = Rejection::new(kind);
+    let request_id = known.get::<RequestId>();
+    if kind == RejectionKind::BadRequest {
+        refused = refused.with_message("Malformed HTTP request");
+        tracing::warn!(
+            target: "security",
+            event = "malformed_request",
+            reason = malformed.as_str(),
+            ip = known.get::<ClientInfo>().map(|client| tracing::field::display(client.ip)),
+            requestId = request_id.map(tracing::field::display),
+            "a request that is not well-formed, or that others could read differently, was refused",
+        );
+    }
+    refused.into_response(&JsonRejection, request_id)
 }
 
 pin_project! {
@@ -162,20 +196,20 @@ mod tests {
             }
             let (head, ()) = request.body(()).unwrap().into_parts();
             limits
-                .check(&head)
-                .map_err(|refused| refused.status().as_u16())
+                .refusal(&head)
+                .map(|refused| refused.status().as_u16())
         };
-        assert_eq!(verdict("/1234567", &[]), Ok(()));
-        assert_eq!(verdict("/12345678", &[]), Err(414));
-        assert_eq!(verdict("/1234?67", &[]), Ok(()));
-        assert_eq!(verdict("/1234?678", &[]), Err(414));
-        assert_eq!(verdict("/", &[("a", "1"), ("b", "2"), ("c", "3")]), Ok(()));
+        assert_eq!(verdict("/1234567", &[]), None);
+        assert_eq!(verdict("/12345678", &[]), Some(414));
+        assert_eq!(verdict("/1234?67", &[]), None);
+        assert_eq!(verdict("/1234?678", &[]), Some(414));
+        assert_eq!(verdict("/", &[("a", "1"), ("b", "2"), ("c", "3")]), None);
         assert_eq!(
             verdict("/", &[("a", "1"), ("b", "2"), ("c", "3"), ("c", "4")]),
-            Err(431)
+            Some(431)
         );
-        assert_eq!(verdict("/", &[("abcde", "123456789012345")]), Ok(()));
-        assert_eq!(verdict("/", &[("abcde", "1234567890123456")]), Err(431));
-        assert_eq!(verdict("/", &[("x_y", "1")]), Err(400));
+        assert_eq!(verdict("/", &[("abcde", "123456789012345")]), None);
+        assert_eq!(verdict("/", &[("abcde", "1234567890123456")]), Some(431));
+        assert_eq!(verdict("/", &[("x_y", "1")]), Some(400));
     }
 }

@@ -30,13 +30,16 @@ mod body_deadline;
 mod cli;
 mod compose;
 mod head_limit;
+mod internal;
 mod listen;
 mod metrics;
+mod outside;
 mod panic_guard;
 mod pipeline;
 mod program;
 mod quickstart;
 mod readiness;
+mod reload;
 mod routes;
 mod shutdown;
 mod tls;
@@ -49,27 +52,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_util::server::graceful::GracefulShutdown;
-use proactions_ai_link::AiLink;
 use proactions_config::{ListenAddress, Policies};
 use proactions_edge::ConfigError;
-use proactions_forward::HttpClient;
 use proactions_redact_log::Logging;
 use tokio_util::sync::CancellationToken;
 
 pub use crate::program::main;
+pub use crate::reload::ReloadHandle;
 
-use crate::listen::{Limits, Listener};
-use crate::pipeline::Pipeline;
-use crate::readiness::Readiness;
+use crate::compose::Kept;
+use crate::listen::{Limits, Listener, Places, TlsSlot};
+use crate::pipeline::LivePipeline;
+use crate::reload::Live;
 
 /// A hub whose ports are open and whose stack is built. It accepts once it [runs](Hub::run).
 #[derive(Debug)]
 pub struct Hub {
     public: Listener,
+    internal: Option<Listener>,
     metrics: Option<Listener>,
     addrs: LocalAddrs,
-    pipeline: Pipeline,
-    readiness: Arc<Readiness>,
+    live: Arc<Live>,
     pre_stop_delay: Duration,
     shutdown_timeout: Duration,
 }
@@ -80,6 +83,8 @@ pub struct Hub {
 pub struct LocalAddrs {
     /// The public listener.
     pub public: SocketAddr,
+    /// The internal listener, if there is one.
+    pub internal: Option<SocketAddr>,
     /// The listener for metrics, if there is one.
     pub metrics: Option<SocketAddr>,
 }
@@ -143,40 +148,56 @@ impl From<ConfigError> for StartError {
 }
 
 impl Hub {
-    /// Builds the stack and opens the ports.
+    /// Reads the certificate, builds the stack and opens the ports.
     ///
     /// # Errors
-    /// When a port cannot be opened, or there is no TLS for outgoing requests.
+    /// When the certificate cannot be used, a port cannot be opened, or there is no TLS for outgoing requests.
     pub async fn build(policies: &Policies, logging: &Logging) -> Result<Self, StartError> {
-        let readiness = Arc::new(Readiness::default());
-        let client = HttpClient::new(
-            &policies.http_client,
-            tls::client_config().map_err(StartError::Tls)?,
-        );
-        let ai_link = AiLink::new(policies.targets.clone(), client)
-            .log_prompt(logging.policy().prompt_logged())
-            .log_response(logging.policy().response_logged());
-        let pipeline = compose::pipeline(policies, logging, &readiness, ai_link)?;
+        let kept = Kept::new(policies)?;
+        let identity = tls::identity(policies)?;
+        for warning in identity.iter().flat_map(|identity| &identity.warnings) {
+            tracing::warn!("{}: {}", warning.key, warning.message);
+        }
+        let pipeline = compose::pipeline(policies, logging, &kept)?;
+        let internal_pipeline = compose::internal(policies, logging, &kept)?;
+        let slot = identity.map(|identity| TlsSlot::new(identity.config));
 
         let limits = limits(policies);
-        let public = bind(&policies.public, limits).await?;
+        let public = bind(&policies.public, limits, slot.clone()).await?;
+        let internal = match &policies.ailink {
+            None => None,
+            Some(address) => Some(bind(address, limits, None).await?),
+        };
         let metrics = match &policies.metrics {
             None => None,
-            Some(address) => Some(bind(address, limits).await?),
+            Some(address) => Some(bind(address, limits, None).await?),
         };
         let addrs = LocalAddrs {
             public: local_addr(&public)?,
+            internal: internal.as_ref().map(local_addr).transpose()?,
             metrics: metrics.as_ref().map(local_addr).transpose()?,
         };
         Ok(Self {
             public,
+            internal,
             metrics,
             addrs,
-            pipeline,
-            readiness,
+            live: Arc::new(Live::new(
+                LivePipeline::new(pipeline),
+                internal_pipeline.map(LivePipeline::new),
+                slot.zip(policies.tls.clone()),
+                kept,
+                logging.clone(),
+            )),
             pre_stop_delay: policies.pre_stop_delay,
             shutdown_timeout: policies.shutdown_timeout,
         })
+    }
+
+    /// Exchanges the configuration and the certificate while the hub runs.
+    #[must_use]
+    pub fn reload_handle(&self) -> ReloadHandle {
+        ReloadHandle::new(Arc::clone(&self.live))
     }
 
     /// Where it listens.
@@ -193,32 +214,40 @@ impl Hub {
         at_once: impl Future<Output = ()>,
     ) -> Drained {
         let places = self.public.places();
+        let internal_places = self.internal.as_ref().map(Listener::places);
         let graceful = Arc::new(GracefulShutdown::new());
         let closing = CancellationToken::new();
         let mut listeners = tokio::task::JoinSet::new();
-        let serve = |listener: Listener, stack: Pipeline| {
-            listener.serve(stack, Arc::clone(&graceful), closing.clone())
-        };
-        listeners.spawn(serve(self.public, self.pipeline));
+        let stack = self.live.pipeline();
+        listeners.spawn(
+            self.public
+                .serve(stack, Arc::clone(&graceful), closing.clone()),
+        );
+        if let Some((listener, stack)) = self.internal.zip(self.live.internal()) {
+            listeners.spawn(listener.serve(stack, Arc::clone(&graceful), closing.clone()));
+        }
         if let Some(listener) = self.metrics {
             let stack = metrics::stack(metrics::recorder());
             listeners.spawn(listener.serve(stack, Arc::clone(&graceful), closing.clone()));
         }
 
         stop.await;
-        self.readiness.drain();
+        self.live.readiness().drain();
         tracing::info!("draining");
         let drained = async {
             tokio::time::sleep(self.pre_stop_delay).await;
             closing.cancel();
             while listeners.join_next().await.is_some() {}
-            finish(graceful, self.shutdown_timeout).await
+            let end = tokio::time::Instant::now() + self.shutdown_timeout;
+            // What has become a WebSocket is no request any more; its place tells that it is open still.
+            finish(graceful, self.shutdown_timeout).await && emptied(&places, end).await
         };
         let finished = tokio::select! {
             finished = drained => finished,
             () = at_once => false,
         };
-        let cut = if finished { 0 } else { places.taken() };
+        let taken = || places.taken() + internal_places.map_or(0, |places| places.taken());
+        let cut = if finished { 0 } else { taken() };
         tracing::info!(cut, "stopped");
         Drained { cut }
     }
@@ -235,9 +264,24 @@ async fn finish(graceful: Arc<GracefulShutdown>, grace: Duration) -> bool {
         .is_ok()
 }
 
-async fn bind(address: &ListenAddress, limits: Limits) -> Result<Listener, StartError> {
+/// Waits until no place is taken; says whether that came before the end of the grace period.
+async fn emptied(places: &Places, end: tokio::time::Instant) -> bool {
+    while places.taken() > 0 {
+        if tokio::time::Instant::now() >= end {
+            return false;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    true
+}
+
+async fn bind(
+    address: &ListenAddress,
+    limits: Limits,
+    tls: Option<TlsSlot>,
+) -> Result<Listener, StartError> {
     let ListenAddress { host, port, .. } = address;
-    Listener::bind(host, *port, limits)
+    Listener::bind(host, *port, limits, tls)
         .await
         .map_err(|source| StartError::Bind {
             address: format!("{host}:{port}"),
@@ -257,6 +301,7 @@ fn limits(policies: &Policies) -> Limits {
     Limits {
         max_connections: listener.max_connections,
         max_connections_per_address: listener.max_connections_per_address,
+        tls_handshake: listener.tls_handshake_timeout,
         first_byte: listener.first_byte_timeout,
         head: listener.header_timeout,
         idle: listener.idle_timeout,

@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use arc_swap::ArcSwap;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use proactions_forward::Body;
@@ -60,5 +61,34 @@ impl Service<Request<Incoming>> for Pipeline {
 impl fmt::Debug for Pipeline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Pipeline(..)")
+    }
+}
+
+/// The stack that serves now: each request goes through the one that is there when it begins.
+#[derive(Clone, Debug)]
+pub(crate) struct LivePipeline(Arc<ArcSwap<Pipeline>>);
+
+impl LivePipeline {
+    pub(crate) fn new(pipeline: Pipeline) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(pipeline)))
+    }
+
+    /// Requests that begin from here on go through `pipeline`; those under way finish in the old one.
+    pub(crate) fn store(&self, pipeline: Pipeline) {
+        self.0.store(Arc::new(pipeline));
+    }
+}
+
+impl Service<Request<Incoming>> for LivePipeline {
+    type Response = Response<PipelineBody>;
+    type Error = Infallible;
+    type Future = Answer;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Incoming>) -> Answer {
+        (self.0.load().0)(request)
     }
 }

@@ -10,8 +10,8 @@ use proactions_redact_log::{Logging, TracingLayer, install_panic_hook};
 use tracing_subscriber::layer::SubscriberExt as _;
 
 use crate::cli::{Cli, Command};
-use crate::shutdown::StopSignals;
-use crate::{Hub, LocalAddrs, quickstart};
+use crate::shutdown::{Hangups, StopSignals};
+use crate::{Hub, LocalAddrs, StartError, quickstart, reload, tls};
 
 const STOPPED_BADLY: u8 = 1;
 const BAD_CONFIG: u8 = 2;
@@ -21,9 +21,11 @@ const BAD_CONFIG: u8 = 2;
 #[must_use]
 pub fn main() -> ExitCode {
     let done = match Cli::parse().command {
-        Command::Check(file) => load(&file.config).map(|loaded| check(&loaded)),
+        Command::Check(file) => load(&file.config).and_then(|loaded| check(&loaded)),
         Command::Quickstart { port } => quickstart::run(port),
-        Command::Serve(file) => load(&file.config).and_then(|loaded| serve(&loaded, |_| ())),
+        Command::Serve(file) => {
+            load(&file.config).and_then(|loaded| serve(&loaded, Some(&file.config), |_| ()))
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -43,6 +45,10 @@ pub(crate) struct Failure {
     lines: Vec<String>,
 }
 
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "`map_err` hands errors over by value"
+)]
 impl Failure {
     pub(crate) fn to_start(line: impl ToString) -> Self {
         Self {
@@ -74,15 +80,29 @@ fn load(path: &Path) -> Result<Loaded, Failure> {
         .map_err(Failure::in_config)
 }
 
-fn check(loaded: &Loaded) {
+fn check(loaded: &Loaded) -> Result<(), Failure> {
+    let identity = tls::identity(&loaded.policies).map_err(Failure::in_config)?;
     for warning in &loaded.warnings {
         let _ = writeln!(io::stderr(), "warning: {warning}");
     }
+    for warning in identity.iter().flat_map(|identity| &identity.warnings) {
+        let _ = writeln!(
+            io::stderr(),
+            "warning: {}: {}",
+            warning.key,
+            warning.message
+        );
+    }
     let _ = writeln!(io::stdout(), "The configuration can be served.");
+    Ok(())
 }
 
-/// Serves until a signal comes; `started` is called when the ports are open.
-pub(crate) fn serve(loaded: &Loaded, started: impl FnOnce(LocalAddrs)) -> Result<(), Failure> {
+/// Serves until a signal comes; `started` is called when the ports are open. SIGHUP reads `file` again.
+pub(crate) fn serve(
+    loaded: &Loaded,
+    file: Option<&Path>,
+    started: impl FnOnce(LocalAddrs),
+) -> Result<(), Failure> {
     let (logging, guard) =
         Logging::start(loaded.policies.logging.clone()).map_err(Failure::to_start)?;
     let events = tracing_subscriber::registry().with(TracingLayer::new(logging.clone()));
@@ -101,11 +121,26 @@ pub(crate) fn serve(loaded: &Loaded, started: impl FnOnce(LocalAddrs)) -> Result
     let outcome = runtime.block_on(async {
         let hub = Hub::build(&loaded.policies, &logging)
             .await
-            .map_err(Failure::to_start)?;
+            .map_err(|error| match error {
+                StartError::Config(problems) => Failure::in_config(problems),
+                error => Failure::to_start(error),
+            })?;
+        let hangups = Hangups::listen().map_err(Failure::to_start)?;
+        let handle = hub.reload_handle();
+        tokio::spawn(handle.clone().watch_certificate());
+        tokio::spawn(reload::on_hangup(
+            hangups,
+            handle,
+            file.map(Path::to_owned),
+            loaded.config.clone(),
+        ));
         let mut signals = StopSignals::listen().map_err(Failure::to_start)?;
         let mut further = StopSignals::listen().map_err(Failure::to_start)?;
         let addrs = hub.local_addrs();
         tracing::info!(address = %addrs.public, "listening on {}", addrs.public);
+        if let Some(address) = addrs.internal {
+            tracing::info!(address = %address, "internal listener on {address}");
+        }
         if let Some(address) = addrs.metrics {
             tracing::info!(address = %address, "metrics on {address}");
         }

@@ -25,7 +25,7 @@ pub(crate) fn run(port: u16) -> Result<(), Failure> {
         ])
         .load()
         .map_err(Failure::in_config)?;
-    serve(&loaded, |addrs| print_welcome(addrs, &token)).map_err(|failure| {
+    serve(&loaded, None, |addrs| print_welcome(addrs, &token)).map_err(|failure| {
         failure.hinting(format_args!(
             "Port {port} may be taken; choose another one: proactions-hub quickstart --port 3001"
         ))

@@ -14,8 +14,9 @@ use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use proactions_ai_link::{AiLink, Endpoint};
 use proactions_edge::{JsonRejection, Principal, Rejection, RejectionKind, RequestId};
-use proactions_forward::{Body, BoxError};
+use proactions_forward::{Body, BoxError, ForwardProxies};
 use proactions_session_store::Session;
+use proactions_youtube::{Endpoint as YouTubeEndpoint, YouTube};
 use tower_service::Service;
 
 use crate::readiness::Readiness;
@@ -27,16 +28,19 @@ const CLEAR_SITE_DATA: HeaderName = HeaderName::from_static("clear-site-data");
 pub(crate) struct RouteTable {
     health: Option<Arc<str>>,
     ready: Option<Arc<str>>,
+    youtube: bool,
 }
 
 /// Where a request goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Route {
     AiLink,
+    Forward,
     Health,
     Logout,
     Ready,
     Session,
+    YouTube,
 }
 
 /// What stands at a path.
@@ -50,14 +54,25 @@ enum Found {
 const PROBE: (&[Method], &str) = (&[Method::GET, Method::HEAD], "GET, HEAD");
 
 impl RouteTable {
-    /// `health` and `ready` are the paths of the probes, if they are answered at all.
-    pub(crate) fn new(health: Option<Arc<str>>, ready: Option<Arc<str>>) -> Self {
-        Self { health, ready }
+    /// `health` and `ready` are the paths of the probes, if they are answered at all; `youtube` says whether
+    /// there are accounts for uploads.
+    pub(crate) fn new(health: Option<Arc<str>>, ready: Option<Arc<str>>, youtube: bool) -> Self {
+        Self {
+            health,
+            ready,
+            youtube,
+        }
     }
 
     /// The routes that need no credentials.
     pub(crate) fn public(&self) -> impl Iterator<Item = (&'static [Method], &str)> {
-        self.probes().map(|path| (PROBE.0, path))
+        let youtube = YouTubeEndpoint::ALL.into_iter().filter(|endpoint| {
+            // Google sends the browser there from its own site, without this one's cookies.
+            self.youtube && endpoint.is_public()
+        });
+        self.probes()
+            .map(|path| (PROBE.0, path))
+            .chain(youtube.map(|endpoint| (&[Method::GET][..], endpoint.path())))
     }
 
     /// The paths that monitors ask, which no limit counts.
@@ -76,6 +91,14 @@ impl RouteTable {
             (Route::Session, PROBE.0, PROBE.1)
         } else if path == "/auth/logout" {
             (Route::Logout, &[Method::POST][..], "POST")
+        } else if let Some(endpoint) = YouTubeEndpoint::at(path).filter(|_| self.youtube) {
+            match endpoint.method() {
+                Method::GET => (Route::YouTube, &[Method::GET][..], "GET"),
+                _ => (Route::YouTube, &[Method::POST][..], "POST"),
+            }
+        } else if path.starts_with(ForwardProxies::PREFIX) {
+            // The upstream knows which methods it has.
+            return Found::Route(Route::Forward);
         } else {
             return match Endpoint::at(path) {
                 Some(endpoint) if endpoint.method() == *method => Found::Route(Route::AiLink),
@@ -101,14 +124,24 @@ pub(crate) struct Router {
     table: Arc<RouteTable>,
     readiness: Arc<Readiness>,
     ai_link: AiLink,
+    forward: ForwardProxies,
+    youtube: Option<YouTube>,
 }
 
 impl Router {
-    pub(crate) fn new(table: Arc<RouteTable>, readiness: Arc<Readiness>, ai_link: AiLink) -> Self {
+    pub(crate) fn new(
+        table: Arc<RouteTable>,
+        readiness: Arc<Readiness>,
+        ai_link: AiLink,
+        forward: ForwardProxies,
+        youtube: Option<YouTube>,
+    ) -> Self {
         Self {
             table,
             readiness,
             ai_link,
+            forward,
+            youtube,
         }
     }
 }
@@ -131,6 +164,14 @@ where
                 let answer = self.ai_link.call(request.map(Body::new));
                 Box::pin(answer)
             }
+            Found::Route(Route::Forward) => {
+                let answer = self.forward.call(request.map(Body::new));
+                Box::pin(answer)
+            }
+            Found::Route(Route::YouTube) => match &mut self.youtube {
+                Some(youtube) => Box::pin(youtube.call(request.map(Body::new))),
+                None => ready(refuse(&request, Rejection::new(RejectionKind::NotFound))),
+            },
             Found::Route(Route::Health) => ready(json(StatusCode::OK, r#"{"status":"ok"}"#)),
             Found::Route(Route::Ready) => ready(readiness(&self.readiness)),
             Found::Route(Route::Session) => ready(whoami(&request)),
@@ -214,7 +255,7 @@ mod tests {
 
     #[test]
     fn paths_are_found_as_they_stand() {
-        let table = RouteTable::new(Some("/health".into()), Some("/ready".into()));
+        let table = RouteTable::new(Some("/health".into()), Some("/ready".into()), true);
         for (method, path, found) in [
             (Method::GET, "/health", Found::Route(Route::Health)),
             (Method::HEAD, "/ready", Found::Route(Route::Ready)),
@@ -236,12 +277,40 @@ mod tests {
                 Found::OtherMethods("POST"),
             ),
             (Method::GET, "/v1/models", Found::Route(Route::AiLink)),
+            (
+                Method::GET,
+                "/youtube/auth/google/callback",
+                Found::Route(Route::YouTube),
+            ),
+            (
+                Method::HEAD,
+                "/youtube/auth/google/callback",
+                Found::OtherMethods("GET"),
+            ),
+            (Method::GET, "/youtube/upload", Found::OtherMethods("POST")),
+            (Method::GET, "/youtube/auth/google/", Found::Nothing),
             (Method::GET, "/v1/chat", Found::Nothing),
+            (
+                Method::PATCH,
+                "/proxy/forward/x/a%2Fb",
+                Found::Route(Route::Forward),
+            ),
+            (Method::GET, "/proxy/forward", Found::Nothing),
+            (Method::GET, "/Proxy/forward/x", Found::Nothing),
             (Method::GET, "/", Found::Nothing),
         ] {
             assert_eq!(table.find(&method, path), found, "{method} {path}");
         }
         let public: Vec<_> = table.public().map(|(_, path)| path).collect();
-        assert_eq!(public, ["/health", "/ready"]);
+        assert_eq!(
+            public,
+            ["/health", "/ready", "/youtube/auth/google/callback"]
+        );
+        let without = RouteTable::new(None, None, false);
+        assert_eq!(without.public().count(), 0);
+        assert_eq!(
+            without.find(&Method::POST, "/youtube/upload"),
+            Found::Nothing
+        );
     }
 }

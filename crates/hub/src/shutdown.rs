@@ -1,4 +1,4 @@
-//! When to stop.
+//! When to stop, and when to read the configuration again.
 
 use std::io;
 
@@ -25,5 +25,19 @@ impl StopSignals {
             _ = self.interrupt.recv() => "SIGINT",
             _ = self.terminate.recv() => "SIGTERM",
         }
+    }
+}
+
+/// SIGHUP, which asks the process to read its configuration again.
+#[derive(Debug)]
+pub(crate) struct Hangups(Signal);
+
+impl Hangups {
+    pub(crate) fn listen() -> io::Result<Self> {
+        signal(SignalKind::hangup()).map(Self)
+    }
+
+    pub(crate) async fn next(&mut self) -> Option<()> {
+        self.0.recv().await
     }
 }

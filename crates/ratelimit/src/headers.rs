@@ -1,11 +1,12 @@
 //! The header fields that tell a client how much it may still ask.
 
+use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use sha2::{Digest, Sha256};
 
@@ -289,9 +290,43 @@ fn number(n: u64) -> HeaderValue {
         .ok()
         .and_then(|n| DIGITS.get(n)?.get(zeros..))
         .and_then(|digits| HeaderValue::from_maybe_shared(Bytes::from_static(digits)).ok());
-    ready
-        .or_else(|| Line::of(format_args!("{n}")).value())
+    ready.unwrap_or_else(|| long_number(n))
+}
+
+/// The digits of any number, without the formatting machinery.
+fn long_number(n: u64) -> HeaderValue {
+    let mut digits = [b'0'; 20];
+    let (mut rest, mut start) = (n, digits.len());
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + u8::try_from(rest % 10).unwrap_or_default();
+        rest /= 10;
+        start -= 1;
+        if rest == 0 {
+            break;
+        }
+    }
+    let digits = digits.get(start..).unwrap_or_default();
+    // A thread makes room for many numbers at once, which saves an allocation for each.
+    let value = SLAB.try_with(|slab| {
+        let mut slab = slab.borrow_mut();
+        if slab.capacity() < digits.len() {
+            *slab = BytesMut::with_capacity(SLAB_LEN);
+        }
+        slab.extend_from_slice(digits);
+        HeaderValue::from_maybe_shared(slab.split().freeze())
+    });
+    // Digits are always a value, and a thread that ends sends none.
+    value
+        .ok()
+        .and_then(Result::ok)
         .unwrap_or_else(|| HeaderValue::from(n))
+}
+
+/// How many bytes of digits a thread makes room for.
+const SLAB_LEN: usize = 512;
+
+thread_local! {
+    static SLAB: RefCell<BytesMut> = RefCell::default();
 }
 
 fn set_or_append(headers: &mut HeaderMap, name: HeaderName, line: &Line, append: bool) {

@@ -115,7 +115,10 @@
 //!
 //! - Behind a proxy, the layer that resolves the client's address must stand further out and must know the
 //!   proxy; otherwise all clients are one address and share one quota.
-//! - [`MemoryCounters`] count in one process. Two processes admit up to twice the quota.
+//! - [`MemoryCounters`] count in one process. Two processes admit up to twice the quota. `RedisCounters`, with the
+//!   feature `redis`, count for all of them, exactly; they are passed to [`RateLimitPolicy::with_counters`].
+//! - While counters in Redis cannot be reached, `onStoreError: local` counts in each process: as many processes
+//!   admit as many times the quota, and a window that was begun in Redis starts afresh.
 //! - A fixed window allows up to twice its quota around its end: the last requests of one window and the first of
 //!   the next.
 //! - At most [`MemoryCounters::CAPACITY`] counters are kept. Under a flood of addresses those not used up are
@@ -157,6 +160,8 @@ mod key;
 mod layer;
 mod limit;
 mod policy;
+#[cfg(feature = "redis")]
+mod redis;
 mod service;
 mod tally;
 #[cfg(test)]
@@ -170,4 +175,6 @@ pub use headers::{ResetFormat, StandardHeaders};
 pub use key::{AddressKey, CounterKey};
 pub use layer::RateLimitLayer;
 pub use policy::RateLimitPolicy;
+#[cfg(feature = "redis")]
+pub use redis::RedisCounters;
 pub use service::RateLimit;

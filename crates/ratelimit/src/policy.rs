@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, Method, Request, StatusCode};
+use proactions_edge::headers::make_room;
 use proactions_edge::{Clock, ConfigError, SystemClock};
 
 use crate::addresses::AddressSet;
@@ -56,7 +57,7 @@ impl TryFrom<RateLimitConfig> for RateLimitPolicy {
         if config.enabled && config.store == StoreKind::Redis {
             found.add(
                 "store",
-                "redis is not available for rate limits yet; expected memory",
+                "counters in Redis are not made here; expected memory",
             );
         }
         let policy = found.take(Self::with_counters(config, Arc::new(MemoryCounters::new())));
@@ -164,6 +165,14 @@ impl RateLimitPolicy {
     #[must_use]
     pub fn exempt<P: Into<Box<str>>>(mut self, paths: impl IntoIterator<Item = P>) -> Self {
         Arc::make_mut(&mut self.0).exempt = paths.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Counts in `counters` instead: those of the policy that this one replaces, or those that several processes
+    /// share.
+    #[must_use]
+    pub fn counting_in(mut self, counters: Arc<dyn CounterStore>) -> Self {
+        Arc::make_mut(&mut self.0).counters = counters;
         self
     }
 
@@ -312,8 +321,10 @@ impl RateLimitPolicy {
             && style
                 .remaining_in(headers)
                 .is_some_and(|inner| inner < remaining);
-        // A map that is full is not worth failing for; inserting then does what it can.
-        let _ = headers.try_reserve(style.field_count());
+        if !make_room(headers, style.field_count()) {
+            // A map that is full is not worth failing for.
+            return;
+        }
         if let Some(limit) = limits.get(tightest.hit.index).filter(|_| !inner_is_tighter) {
             style.set(headers, &limit.headers, &tightest.told);
         }

@@ -198,9 +198,7 @@ fn push_value(
 ) {
     match value {
         // Writing to a String cannot fail.
-        Value::Count(value) => {
-            let _ = write!(out, "{value}");
-        }
+        Value::Count(value) => push_decimal(out, value),
         Value::Millis(span) => push_millis(out, span),
         Value::Safe(text) => push(out, text),
         _ if name != "message" && redactor.is_sensitive(name) => push(out, crate::FILTERED),
@@ -229,16 +227,28 @@ fn push_value(
 }
 
 fn push_millis(out: &mut String, span: Duration) {
-    let micros = span.as_micros();
-    let _ = write!(out, "{}", micros / 1000);
+    let micros = u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
+    push_decimal(out, micros / 1000);
     let rest = micros % 1000;
     if rest > 0 {
         let digits = [rest / 100, rest / 10 % 10, rest % 10];
         let len = digits.iter().rposition(|digit| *digit > 0).unwrap_or(0) + 1;
         out.push('.');
         for digit in digits.into_iter().take(len) {
-            let _ = write!(out, "{digit}");
+            push_decimal(out, digit);
         }
+    }
+}
+
+/// Adds a number without the formatting machinery: every line has several.
+pub(crate) fn push_decimal(out: &mut String, number: u64) {
+    let mut divisor = number
+        .checked_ilog10()
+        .map_or(1, |digits| 10_u64.pow(digits));
+    while divisor > 0 {
+        let digit = u8::try_from(number / divisor % 10).unwrap_or_default();
+        out.push(char::from(b'0' + digit));
+        divisor /= 10;
     }
 }
 
@@ -414,5 +424,14 @@ mod tests {
             scratch.stamp(at(951_782_400_123)),
             "2000-02-29T00:00:00.123Z"
         );
+    }
+
+    #[test]
+    fn decimals_are_written_in_full() {
+        for number in [0, 7, 10, 99, 100, 999, 1_000, 4_294_967_295, u64::MAX] {
+            let mut out = String::new();
+            push_decimal(&mut out, number);
+            assert_eq!(out, number.to_string());
+        }
     }
 }

@@ -150,12 +150,14 @@ impl Ids {
         let count = scrambled(self.counter.fetch_add(1, Ordering::Relaxed));
         let mut id = [0; ID_LEN];
         let digits = (u128::from(self.process) << 64) | u128::from(count);
-        for (index, byte) in id.iter_mut().rev().enumerate() {
-            let digit = (digits >> (4 * index)) & 0xf;
-            *byte = b"0123456789abcdef"
-                .get(usize::try_from(digit).unwrap_or_default())
-                .copied()
-                .unwrap_or_default();
+        let hex = |nibble: u8| nibble + if nibble < 10 { b'0' } else { b'a' - 10 };
+        for (pair, byte) in id
+            .as_chunks_mut::<2>()
+            .0
+            .iter_mut()
+            .zip(digits.to_be_bytes())
+        {
+            *pair = [hex(byte >> 4), hex(byte & 0xf)];
         }
         let bytes = SLAB
             .try_with(|slab| {

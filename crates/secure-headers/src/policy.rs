@@ -6,6 +6,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 use proactions_edge::ConfigError;
+use proactions_edge::headers::make_room;
 
 use crate::config::{ALIASES, SecureHeadersConfig};
 use crate::fingerprints;
@@ -69,7 +70,7 @@ impl SecureHeadersPolicy {
         if rules.hide_fingerprints {
             fingerprints::strip(headers);
         }
-        if headers.try_reserve(rules.set.len() + 1).is_err() {
+        if !make_room(headers, rules.set.len() + 1) {
             // Tens of thousands of fields, which no client takes. Ours are the ones to keep.
             headers.clear();
         }

@@ -91,10 +91,35 @@ impl Default for CookieConfig {
 )]
 #[non_exhaustive]
 pub struct RedisClientConfig {
-    /// One `redis://` or `rediss://` URL, or those of a cluster's nodes. They may hold a password.
+    /// One `redis://` or `rediss://` URL, those of a cluster's nodes, or those of sentinels, such as
+    /// `redis+sentinel://host:26379/name-of-the-master`. They may hold a password.
     pub url: SecretList,
     /// TLS to Redis.
     pub tls: RedisTlsConfig,
+}
+
+#[cfg(feature = "redis")]
+impl RedisClientConfig {
+    /// How to reach Redis, with everything checked that can be checked without connecting.
+    ///
+    /// # Errors
+    /// All problems, with keys below `auth.session.redis_client`. They show no URL and no key.
+    pub fn settings(&self) -> Result<proactions_redis_client::RedisSettings, ConfigError> {
+        let mut tls = proactions_redis_client::RedisTls::default();
+        if !self.tls.reject_unauthorized {
+            tls = tls.dangerous_accept_any_certificate();
+        }
+        if let Some(ca) = &self.tls.ca {
+            tls = tls.with_ca(ca);
+        }
+        if let Some(cert) = &self.tls.cert {
+            tls = tls.with_cert(cert);
+        }
+        if let Some(key) = &self.tls.key {
+            tls = tls.with_key(key.clone());
+        }
+        proactions_redis_client::RedisSettings::new(self.url.as_slice(), &tls)
+    }
 }
 
 /// The section `auth.session.redis_client.tls`.
@@ -345,11 +370,11 @@ impl SessionConfig {
     }
 }
 
-/// The host that a Redis URL names.
+/// The host that a Redis URL names, or the hosts if they are sentinels.
 fn redis_host(url: &str) -> Option<&str> {
-    let rest = url
-        .strip_prefix("redis://")
-        .or_else(|| url.strip_prefix("rediss://"))?;
+    let (scheme, rest) = url.split_once("://")?;
+    let known = ["redis", "rediss", "redis+sentinel", "rediss+sentinel"];
+    let rest = known.contains(&scheme).then_some(rest)?;
     let authority = rest.split(['/', '?', '#']).next()?;
     let host = authority.rsplit('@').next()?;
     let plain = |c: char| c.is_ascii_graphic();
@@ -358,8 +383,9 @@ fn redis_host(url: &str) -> Option<&str> {
 
 fn is_remote_plain_redis(url: &str) -> bool {
     let local = ["localhost", "127.", "[::1]"];
-    url.starts_with("redis://")
-        && redis_host(url).is_some_and(|host| !local.iter().any(|local| host.starts_with(local)))
+    let is_local = |host: &str| local.iter().any(|local| host.starts_with(local));
+    (url.starts_with("redis://") || url.starts_with("redis+sentinel://"))
+        && redis_host(url).is_some_and(|hosts| !hosts.split(',').all(is_local))
 }
 
 #[cfg(feature = "config")]

@@ -156,6 +156,30 @@ fn dangerous_settings_are_warned_of() {
 }
 
 #[test]
+fn sentinels_are_taken_and_warned_of_like_servers() {
+    for (urls, warned) in [
+        (&["redis+sentinel://redis.internal/main"][..], true),
+        (&["redis+sentinel://localhost,redis.internal:1/main"], true),
+        (&["redis+sentinel://localhost,127.0.0.1:1/main"], false),
+        (&["rediss+sentinel://redis.internal/main"], false),
+        (
+            &["rediss://redis.internal", "rediss://other.internal"],
+            false,
+        ),
+        (&["redis://localhost", "redis://other.internal"], true),
+    ] {
+        let mut config = with_secret();
+        config.store = StoreKind::Redis;
+        config.redis_client = Some(RedisClientConfig {
+            url: SecretList::from_iter(urls.iter().copied()),
+            ..RedisClientConfig::default()
+        });
+        assert_eq!(!config.warnings().is_empty(), warned, "{urls:?}");
+        assert!(config.into_policy(true).is_ok(), "{urls:?}");
+    }
+}
+
+#[test]
 fn debug_shows_no_secret() {
     let mut config = with_secret();
     let mut redis = RedisClientConfig {

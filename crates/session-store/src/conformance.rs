@@ -26,6 +26,7 @@ use proactions_edge::SystemClock;
 use serde_json::json;
 
 use crate::session::{Core, Session};
+use crate::verified::VerifiedCookies;
 use crate::{
     CookiePolicy, KeyRing, Record, SessionId, SessionPolicy, SessionStore, StoreErrorKind,
 };
@@ -160,6 +161,7 @@ pub async fn parallel_writers_all_survive(store: &Arc<dyn SessionStore>) {
         policy: SessionPolicy::new(KeyRing::unchecked(["k"]), CookiePolicy::default()),
         store: store.clone(),
         clock: Arc::new(SystemClock::new()),
+        verified: VerifiedCookies::new(),
         told: false.into(),
     });
     let sessions: Vec<_> = (0..50)

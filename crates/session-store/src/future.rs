@@ -16,7 +16,8 @@ pin_project! {
         #[pin]
         inner: F,
         session: Session,
-        writing: Option<Writing<B>>,
+        // Boxed, because it is rare, and every layer further out would carry the room for it.
+        writing: Option<Box<Writing<B>>>,
     }
 }
 
@@ -54,7 +55,7 @@ where
             if !commit.is_due() {
                 return Poll::Ready(Ok(finish(this.session, response)));
             }
-            *this.writing = Some(Writing { response, commit });
+            *this.writing = Some(Box::new(Writing { response, commit }));
         }
         if let Some(writing) = this.writing.as_mut()
             && let Err(error) = ready!(Pin::new(&mut writing.commit).poll(cx))

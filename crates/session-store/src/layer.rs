@@ -5,6 +5,7 @@ use proactions_edge::{Clock, SystemClock};
 use tower_layer::Layer;
 
 use crate::session::Core;
+use crate::verified::VerifiedCookies;
 use crate::{SessionPolicy, SessionService, SessionStore};
 
 /// Puts a [`Session`](crate::Session) into every request and writes it back; see the [crate's docs](crate).
@@ -31,6 +32,7 @@ impl SessionLayer {
                 policy,
                 store,
                 clock,
+                verified: VerifiedCookies::new(),
                 told: AtomicBool::new(false),
             }),
         }

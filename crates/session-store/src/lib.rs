@@ -71,13 +71,16 @@
 //! # Ok::<_, proactions_edge::ConfigError>(())
 //! ```
 //!
+//! With the feature `redis`, `RedisStore` keeps the records in Redis, in the layout of connect-redis.
 //! With the feature `config`, [`SessionConfig`] is read with serde. Secrets never show in `Debug` or in errors.
 //!
 //! # Deployment caveats
 //!
 //! - Behind a proxy that ends TLS, the scheme comes from `X-Forwarded-Proto`, and only if the proxy is trusted.
 //!   If that is missing, no session is made; one warning says so.
-//! - [`MemoryStore`] belongs to one process. Several instances need a shared store.
+//! - [`MemoryStore`] belongs to one process. Several instances need a shared store, such as `RedisStore`.
+//! - Redis has to keep what it was given: `maxmemory-policy noeviction`, and persistence if sessions are to outlive
+//!   its restart.
 //! - To change the secret, put the new one first and keep the old one until its cookies have ended.
 //! - Writing what a streamed body still computes needs [`Session::commit`]: the layer writes when the head is
 //!   ready, not when the body ends.
@@ -107,9 +110,12 @@ mod layer;
 mod memory;
 mod policy;
 mod record;
+#[cfg(feature = "redis")]
+mod redis;
 mod service;
 mod session;
 mod store;
+mod verified;
 
 pub use commit::Commit;
 pub use config::{
@@ -123,6 +129,8 @@ pub use layer::SessionLayer;
 pub use memory::MemoryStore;
 pub use policy::SessionPolicy;
 pub use record::{Record, RecordError};
+#[cfg(feature = "redis")]
+pub use redis::RedisStore;
 pub use service::SessionService;
 pub use session::{Load, ReservedKey, Session};
 pub use store::{SessionStore, StoreError, StoreErrorKind, StoreFuture, Stored};

@@ -12,7 +12,7 @@ use crate::{Record, SessionId};
 /// It is bounded. When it is full, ended sessions go first, then the oldest, so that new users can always
 /// enter. Reading a record shares it; nothing is copied.
 pub struct MemoryStore {
-    records: TtlMap<Arc<str>, Arc<Record>>,
+    records: TtlMap<SessionId, Arc<Record>>,
     clock: Arc<dyn Clock>,
 }
 
@@ -65,16 +65,14 @@ impl fmt::Debug for MemoryStore {
 impl SessionStore for MemoryStore {
     fn create(&self, id: &SessionId, record: Arc<Record>, ttl: Duration) -> StoreFuture<()> {
         let now = self.clock.now();
-        let is_new = self
-            .records
-            .insert_new(Arc::from(id.expose()), record, now + ttl, now);
+        let is_new = self.records.insert_new(*id, record, now + ttl, now);
         StoreFuture::ready(if is_new { Ok(()) } else { Err(CONFLICT) })
     }
 
     fn load(&self, id: &SessionId) -> StoreFuture<Option<Stored>> {
         let stored = self
             .records
-            .update(id.expose(), self.clock.now(), |record, ends_at| {
+            .update(id, self.clock.now(), |record, ends_at| {
                 Stored::new(record.clone(), *ends_at)
             });
         StoreFuture::ready(Ok(stored))
@@ -88,7 +86,7 @@ impl SessionStore for MemoryStore {
         ttl: Duration,
     ) -> StoreFuture<()> {
         let now = self.clock.now();
-        let saved = self.records.update(id.expose(), now, |stored, ends_at| {
+        let saved = self.records.update(id, now, |stored, ends_at| {
             // A record is replaced, never changed: the same allocation is the same content.
             let unchanged = Arc::ptr_eq(stored, &seen);
             if unchanged {
@@ -108,12 +106,12 @@ impl SessionStore for MemoryStore {
         let now = self.clock.now();
         let touched = self
             .records
-            .update(id.expose(), now, |_, ends_at| *ends_at = now + ttl);
+            .update(id, now, |_, ends_at| *ends_at = now + ttl);
         StoreFuture::ready(Ok(touched.is_some()))
     }
 
     fn destroy(&self, id: &SessionId) -> StoreFuture<()> {
-        self.records.remove(id.expose(), self.clock.now());
+        self.records.remove(id, self.clock.now());
         StoreFuture::ready(Ok(()))
     }
 }

@@ -17,6 +17,8 @@ pub struct Record {
     cookie: Map<String, Value>,
     members: Map<String, Value>,
     source: Option<Box<[u8]>>,
+    /// What the member `hub` says. It is asked for several times a request.
+    created_at: Option<SystemTime>,
 }
 
 impl Record {
@@ -41,6 +43,7 @@ impl Record {
             cookie,
             members: Map::new(),
             source: None,
+            created_at: None,
         };
         record.set_created_at(now);
         record.set_expires(now + lifetime);
@@ -53,7 +56,7 @@ impl Record {
     /// When it is longer than [`Self::MAX_LEN`], is not a JSON object, or has no object `cookie`.
     pub fn parse(json: &[u8]) -> Result<Self, RecordError> {
         if json.len() > Self::MAX_LEN {
-            return Err(RecordError("longer than 256 KiB"));
+            return Err(RecordError::TOO_LONG);
         }
         let members: Value =
             serde_json::from_slice(json).map_err(|_| RecordError("not valid JSON"))?;
@@ -64,6 +67,7 @@ impl Record {
             return Err(RecordError("without an object `cookie`"));
         };
         Ok(Self {
+            created_at: read_created_at(&members),
             cookie,
             members,
             source: Some(json.into()),
@@ -113,9 +117,8 @@ impl Record {
 
     /// When the session began, if this crate has seen it before.
     #[must_use]
-    pub fn created_at(&self) -> Option<SystemTime> {
-        let millis = self.members.get(HUB)?.get(CREATED_AT)?.as_u64()?;
-        UNIX_EPOCH.checked_add(Duration::from_millis(millis))
+    pub const fn created_at(&self) -> Option<SystemTime> {
+        self.created_at
     }
 
     /// Sets a member; `None` removes it.
@@ -125,6 +128,7 @@ impl Record {
             Some(value) => self.members.insert(key.to_owned(), value),
             None => self.members.remove(key),
         };
+        self.created_at = read_created_at(&self.members);
     }
 
     pub(crate) fn set_created_at(&mut self, at: SystemTime) {
@@ -140,6 +144,7 @@ impl Record {
         if let Some(hub) = hub.as_object_mut() {
             hub.insert(CREATED_AT.to_owned(), millis(since_epoch).into());
         }
+        self.created_at = read_created_at(&self.members);
     }
 
     pub(crate) fn set_expires(&mut self, at: SystemTime) {
@@ -160,6 +165,10 @@ impl fmt::Debug for Record {
 /// Why stored bytes are not a [`Record`]. It shows nothing of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordError(&'static str);
+
+impl RecordError {
+    pub(crate) const TOO_LONG: Self = Self("longer than 256 KiB");
+}
 
 impl fmt::Display for RecordError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -185,6 +194,11 @@ const COOKIE_ORDER: [&str; 9] = [
     "path",
     "sameSite",
 ];
+
+fn read_created_at(members: &Map<String, Value>) -> Option<SystemTime> {
+    let millis = members.get(HUB)?.get(CREATED_AT)?.as_u64()?;
+    UNIX_EPOCH.checked_add(Duration::from_millis(millis))
+}
 
 fn push_member(out: &mut String, key: &str, value: &Value) {
     // `Value`'s Display writes compact JSON.

@@ -1,7 +1,6 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::header::COOKIE;
 use http::{Request, Response};
 use proactions_edge::{ClientInfo, Peer, RequestId};
 use tower_service::Service;
@@ -38,12 +37,9 @@ where
 
 fn open<B>(core: &Arc<Core>, request: &mut Request<B>) -> Session {
     let policy = &core.policy;
-    let lines = request.headers().get_all(COOKIE);
-    let presented = cookie::find(
-        lines.iter().map(http::HeaderValue::as_bytes),
-        policy.cookie().name(),
-        policy.keys(),
-    );
+    let presented = cookie::take(request.headers_mut(), policy.cookie().name(), |value| {
+        core.verified.verify(policy.keys(), value)
+    });
     let client = request.extensions().get::<ClientInfo>();
     let scheme = client
         .map(|client| client.scheme)
@@ -64,8 +60,5 @@ fn open<B>(core: &Arc<Core>, request: &mut Request<B>) -> Session {
         Presented::Nothing | Presented::Refused => None,
     };
     let was_presented = presented != Presented::Nothing;
-    if was_presented {
-        cookie::strip(request.headers_mut(), policy.cookie().name());
-    }
     Session::new(core.clone(), id, was_presented, sendable)
 }

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::commit::Commit;
 use crate::store::{SessionStore, StoreError, StoreErrorKind, StoreFuture, Stored};
+use crate::verified::VerifiedCookies;
 use crate::{Record, SessionId, SessionPolicy};
 
 /// The session of one request, in the request's extensions.
@@ -363,6 +364,8 @@ pub(crate) struct Core {
     pub(crate) policy: SessionPolicy,
     pub(crate) store: Arc<dyn SessionStore>,
     pub(crate) clock: Arc<dyn Clock>,
+    /// Of the policy's secrets; it must not outlive them.
+    pub(crate) verified: VerifiedCookies,
     /// Whether the warning about unsendable cookies was given.
     pub(crate) told: AtomicBool,
 }

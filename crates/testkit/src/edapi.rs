@@ -203,7 +203,7 @@ fn login(request: &Received) -> Option<(String, String)> {
     ))
 }
 
-fn pairs(text: &str) -> HashMap<String, String> {
+pub(crate) fn pairs(text: &str) -> HashMap<String, String> {
     let pair = |pair: &str| {
         let (name, value) = pair.split_once('=')?;
         Some((percent_decoded(name)?, percent_decoded(value)?))

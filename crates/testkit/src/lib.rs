@@ -7,6 +7,8 @@
 //! - [`HubProcess`] runs a binary and reads its output line by line.
 //! - [`RedisServer`] runs a `redis-server`, plain or with TLS, that can be stopped, frozen and started again.
 //! - [`Edapi`] stands in for the publisher's service that knows tokens and logins.
+//! - [`TlsFront`] puts TLS before a server that speaks none.
+//! - [`Google`] stands in for Google's OAuth and for YouTube's resumable uploads.
 //! - [`TempConfig`] holds a configuration file and what lies beside it.
 //!
 //! # Time
@@ -48,14 +50,18 @@
 
 mod edapi;
 mod files;
+mod google;
 mod process;
 mod raw_client;
 mod redis;
+mod tls_front;
 mod upstream;
 
 pub use edapi::{Edapi, EdapiMode};
 pub use files::{ANY_PORT, TempConfig, closed_address};
+pub use google::{Google, GoogleCalls, GoogleFault, GoogleVideo};
 pub use process::HubProcess;
 pub use raw_client::{Ending, RawClient, RawResponse, Transcript};
 pub use redis::{RedisServer, RedisServerBuilder, TestCertificates};
+pub use tls_front::TlsFront;
 pub use upstream::{Connection, Gate, Received, Reply, Step, Upstream, UpstreamBuilder};

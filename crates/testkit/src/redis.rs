@@ -21,6 +21,8 @@ const POLL: Duration = Duration::from_millis(5);
 /// A `redis-server` of the test's own, in a folder of its own, without persistence. It is killed when this is
 /// dropped.
 ///
+/// The environment variable `REDIS_SERVER` names another program to run, such as `valkey-server`.
+///
 /// The test talks to it through a Unix socket ([`Self::command`]), so that what happens to its ports does not
 /// matter. The methods that wait do so by asking, and panic after 20 seconds.
 ///
@@ -130,7 +132,8 @@ impl RedisServerBuilder {
     }
 
     fn spawn(&self, folder: &Path, port: u16) -> Child {
-        let mut command = Command::new("redis-server");
+        let program = std::env::var_os("REDIS_SERVER").unwrap_or_else(|| "redis-server".into());
+        let mut command = Command::new(program);
         if let Some(configuration) = &self.sentinel {
             let file = folder.join("sentinel.conf");
             std::fs::write(&file, format!("{configuration}\n")).expect("a file");

@@ -3,38 +3,66 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use proactions_edge::{ConfigError, ExposeSecret};
+use proactions_forward::BaseUrl;
 
 use crate::{YoutubeAccount, YoutubeConfig, YoutubeEndpoints};
 
 /// [`YoutubeConfig`], checked. Cloning it copies one pointer.
 #[derive(Clone, Debug)]
-pub struct YoutubeAccounts(Arc<YoutubeConfig>);
+pub struct YoutubeAccounts(Arc<Checked>);
+
+#[derive(Debug)]
+struct Checked {
+    config: YoutubeConfig,
+    urls: Urls,
+}
+
+/// Google's URLs, ready to be called.
+#[derive(Debug)]
+pub(crate) struct Urls {
+    pub(crate) authorize: BaseUrl,
+    pub(crate) token: BaseUrl,
+    pub(crate) revoke: BaseUrl,
+    pub(crate) api: BaseUrl,
+}
 
 impl YoutubeAccounts {
     /// The account of this id.
     #[must_use]
     pub fn get(&self, id: &str) -> Option<&YoutubeAccount> {
-        self.0.accounts.iter().find(|account| account.id == id)
+        self.0
+            .config
+            .accounts
+            .iter()
+            .find(|account| account.id == id)
     }
 
     /// All accounts, in the order of the configuration.
     #[must_use]
     pub fn accounts(&self) -> &[YoutubeAccount] {
-        &self.0.accounts
+        &self.0.config.accounts
     }
 
     /// Google's URLs.
     #[must_use]
     pub fn endpoints(&self) -> &YoutubeEndpoints {
-        &self.0.endpoints
+        &self.0.config.endpoints
+    }
+
+    pub(crate) fn urls(&self) -> &Urls {
+        &self.0.urls
     }
 
     /// Where the tokens of an account are kept; `None` for an account that is not configured.
     #[must_use]
     pub fn token_file(&self, id: &str) -> Option<PathBuf> {
         let account = self.get(id)?;
-        let name = self.0.token_storage_file.replace("{id}", &account.id);
-        Some(self.0.token_storage_path.join(name))
+        let name = self
+            .0
+            .config
+            .token_storage_file
+            .replace("{id}", &account.id);
+        Some(self.0.config.token_storage_path.join(name))
     }
 }
 
@@ -71,19 +99,36 @@ impl TryFrom<YoutubeConfig> for YoutubeAccounts {
                 "expected a directory",
             ));
         }
+        drop(seen);
         let endpoints = &config.endpoints;
-        for (key, url) in [
-            ("authorize", &endpoints.authorize),
-            ("token", &endpoints.token),
-            ("revoke", &endpoints.revoke),
-            ("api", &endpoints.api),
-        ] {
-            if !is_safe_url(url) {
+        let mut url = |key: &str, url: &str| {
+            let parsed = BaseUrl::parse(url).ok().filter(|_| is_safe_url(url));
+            if parsed.is_none() {
                 found.push(ConfigError::new(format!("endpoints.{key}"), URL));
             }
-        }
-        drop(seen);
-        ConfigError::check(Self(Arc::new(config)), found)
+            parsed
+        };
+        let authorize = url("authorize", &endpoints.authorize);
+        let token = url("token", &endpoints.token);
+        let revoke = url("revoke", &endpoints.revoke);
+        let api = url("api", &endpoints.api);
+        let urls = (|| {
+            Some(Urls {
+                authorize: authorize?,
+                token: token?,
+                revoke: revoke?,
+                api: api?,
+            })
+        })();
+        let urls = match urls {
+            Some(urls) => ConfigError::check(urls, found)?,
+            // Each of them that is missing has been reported above.
+            None => match ConfigError::check((), found) {
+                Err(error) => return Err(error),
+                Ok(()) => return Err(ConfigError::new("endpoints", URL)),
+            },
+        };
+        Ok(Self(Arc::new(Checked { config, urls })))
     }
 }
 

@@ -133,6 +133,33 @@ const checks = {
     const keys = seen.headers.filter(([name]) => name === 'authorization').map(([, value]) => value);
     assert.deepEqual(keys, ['Bearer provider-key']);
   },
+
+  translated: async () => {
+    const answer = await chat('claude-x', { target: 'claude' });
+    const { message, finish_reason } = answer.choices[0];
+    assert.deepEqual([message.content, finish_reason], ['Hello', 'tool_calls']);
+    assert.equal(message.tool_calls[0].function.name, 'weather');
+    assert.deepEqual(JSON.parse(message.tool_calls[0].function.arguments), { city: 'Kyiv' });
+  },
+
+  'translated stream': async () => {
+    // The package's own accumulator puts the chunks together and checks them.
+    const stream = client('claude').chat.completions.stream({
+      model: 'claude-x',
+      messages,
+      stream_options: { include_usage: true },
+    });
+    const answer = await stream.finalChatCompletion();
+    const { message, finish_reason } = answer.choices[0];
+    assert.deepEqual([message.content, finish_reason], ['Hello', 'tool_calls']);
+    assert.deepEqual(JSON.parse(message.tool_calls[0].function.arguments), { city: 'Kyiv' });
+    assert.equal((await stream.totalUsage()).total_tokens, 15);
+  },
+
+  'translated errors': async () => {
+    const error = await fails(OpenAI.InternalServerError, 529, () => chat('overloaded', { target: 'claude' }));
+    assert.match(error.message, /Overloaded/);
+  },
 };
 
 for (const [name, check] of Object.entries(checks)) {

@@ -143,6 +143,47 @@ def credentials_stay_here():
     equal([value for name, value in seen["headers"] if name == "authorization"], ["Bearer provider-key"])
 
 
+def translated():
+    answer = chat("claude-x", target="claude")
+    choice = answer.choices[0]
+    equal((choice.message.content, choice.finish_reason), ("Hello", "tool_calls"))
+    call = choice.message.tool_calls[0]
+    equal((call.id, call.type, call.function.name), ("toolu_1", "function", "weather"))
+    equal(json.loads(call.function.arguments), {"city": "Kyiv"})
+    equal(answer.usage.total_tokens, 15)
+
+
+def translated_stream():
+    # The package's own accumulator puts the chunks together and checks them.
+    with client("claude").chat.completions.stream(
+        model="claude-x", messages=HELLO, stream_options={"include_usage": True}
+    ) as events:
+        deltas = [event.delta for event in events if event.type == "content.delta"]
+        answer = events.get_final_completion()
+    # As at OpenAI, the chunk that tells the role has an empty text.
+    equal(deltas, ["", "Hel", "lo"])
+    equal((answer.id, answer.model), ("msg_1", "claude-standin"))
+    choice = answer.choices[0]
+    equal((choice.message.content, choice.finish_reason), ("Hello", "tool_calls"))
+    call = choice.message.tool_calls[0]
+    equal((call.id, call.function.name), ("toolu_1", "weather"))
+    equal(json.loads(call.function.arguments), {"city": "Kyiv"})
+    equal(answer.usage.total_tokens, 15)
+
+
+def translated_errors():
+    error = fails(
+        openai.InternalServerError, 529, lambda: chat("overloaded", target="claude")
+    )
+    equal((error.body["type"], error.body["message"]), ("overloaded_error", "Overloaded"))
+    error = fails(
+        openai.BadRequestError,
+        400,
+        lambda: client("claude").embeddings.create(model="m", input="x"),
+    )
+    assert "does not serve /v1/embeddings" in error.response.text, error.response.text
+
+
 for check in [
     completion,
     stream,
@@ -158,6 +199,9 @@ for check in [
     gateway_timeout,
     provider_errors_pass_through,
     credentials_stay_here,
+    translated,
+    translated_stream,
+    translated_errors,
 ]:
     name = check.__name__.replace("_", " ")
     try:

@@ -4,7 +4,7 @@ use http::{HeaderName, HeaderValue};
 use proactions_edge::{ConfigError, ExposeSecret};
 use proactions_forward::{BaseUrl, Outgoing, UrlError};
 
-use super::{check_label, check_word, require, require_key, sensitive};
+use super::{check_label, check_word, require_key, sensitive};
 use crate::{Endpoint, TargetConfig};
 
 /// The newest version that Azure calls generally available for the paths below.
@@ -15,7 +15,8 @@ const DEFAULT_API_VERSION: &str = "2024-10-21";
 pub(crate) struct Azure {
     /// `https://{resource}.openai.azure.com`
     base: BaseUrl,
-    deployment: String,
+    /// Without one, the request's `model` names it.
+    deployment: Option<String>,
     /// `api-version=…`
     query: String,
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
@@ -57,7 +58,7 @@ impl Azure {
 
         let key = "azureDeploymentId";
         let deployment = target.azure_deployment_id.as_deref();
-        found.extend(require(key, deployment).or_else(|| check_word(key, deployment)));
+        found.extend(check_word(key, deployment));
         let version = target
             .azure_api_version
             .as_deref()
@@ -77,7 +78,7 @@ impl Azure {
         match (ConfigError::check((), found), base) {
             (Ok(()), Ok(base)) => Ok(Self {
                 base,
-                deployment: deployment.unwrap_or_default().to_owned(),
+                deployment: deployment.map(str::to_owned),
                 query: format!("api-version={version}"),
                 headers,
             }),
@@ -87,12 +88,14 @@ impl Azure {
     }
 
     pub(super) fn outgoing(&self, endpoint: Endpoint) -> Result<Outgoing, UrlError> {
-        let (tail, query) = match endpoint {
-            // This API knows no deployments: the request's `model` names one. It takes no version either.
-            Endpoint::Responses => ("/openai/v1/responses".to_owned(), None),
-            Endpoint::Models => ("/openai/models".to_owned(), Some(self.query.as_str())),
-            _ => (
-                format!("/openai/deployments/{}{}", self.deployment, endpoint.tail()),
+        let (tail, query) = match (endpoint, &self.deployment) {
+            (Endpoint::Models, _) => ("/openai/models".to_owned(), Some(self.query.as_str())),
+            // Azure's v1 API knows no deployments in the path: the request's `model` names one. It takes no version.
+            (Endpoint::Responses, _) | (_, None) => {
+                (format!("/openai/v1{}", endpoint.tail()), None)
+            }
+            (_, Some(deployment)) => (
+                format!("/openai/deployments/{deployment}{}", endpoint.tail()),
                 Some(self.query.as_str()),
             ),
         };

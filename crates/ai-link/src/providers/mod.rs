@@ -2,17 +2,24 @@
 //! each that does not.
 
 use std::fmt;
+use std::time::SystemTime;
 
+use bytes::Bytes;
 use http::header::AUTHORIZATION;
 use http::{HeaderName, HeaderValue};
-use proactions_edge::{ConfigError, ExposeSecret, SecretString};
+use proactions_edge::{Clock, ConfigError, ExposeSecret, SecretString};
+use proactions_forward::{BaseUrl, ConfigUrl, HttpClient, Outgoing, UrlError};
 
+use crate::translate::Adapter;
 use crate::{Endpoint, TargetConfig};
 
+pub(crate) mod anthropic;
 pub(crate) mod azure;
+pub(crate) mod bedrock;
 pub(crate) mod compatible;
 pub(crate) mod custom;
 pub(crate) mod echo;
+pub(crate) mod vertex;
 
 /// A provider that targets can name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,10 +66,6 @@ impl Provider {
             Self::VertexAi => "vertex-ai",
         }
     }
-
-    pub(crate) const fn is_available(self) -> bool {
-        !matches!(self, Self::Anthropic | Self::Bedrock | Self::VertexAi)
-    }
 }
 
 impl fmt::Display for Provider {
@@ -73,79 +76,7 @@ impl fmt::Display for Provider {
 
 /// Checks what a provider needs, and that nothing in it can change the host of a URL.
 pub(crate) fn check(provider: Provider, target: &TargetConfig) -> Result<(), ConfigError> {
-    match provider {
-        Provider::AzureOpenAi => azure::Azure::new(target).map(drop),
-        Provider::Compatible(row) => compatible::Compatible::new(row, target).map(drop),
-        Provider::Custom => custom::Custom::new(target).map(drop),
-        Provider::Echo => Ok(()),
-        Provider::Anthropic => ConfigError::check(
-            (),
-            [
-                require_key(target),
-                check_word("anthropicVersion", target.anthropic_version.as_deref()),
-                check_header_text("anthropicBeta", target.anthropic_beta.as_deref()),
-                check_endpoint(target),
-            ]
-            .into_iter()
-            .flatten(),
-        ),
-        Provider::Bedrock => ConfigError::check((), check_bedrock(target)),
-        Provider::VertexAi => ConfigError::check((), check_vertex(target)),
-    }
-}
-
-fn check_bedrock(target: &TargetConfig) -> Vec<ConfigError> {
-    let mut found = Vec::new();
-    if target.endpoint.is_none() {
-        found.extend(require("awsRegion", target.aws_region.as_deref()));
-    }
-    found.extend(check_word("awsRegion", target.aws_region.as_deref()));
-    found.extend(check_endpoint(target));
-    match (&target.aws_access_key_id, &target.aws_secret_access_key) {
-        (Some(_), Some(_)) => {}
-        (None, None) if target.api_key.is_some() => {}
-        (None, None) => found.push(ConfigError::new(
-            "awsAccessKeyId",
-            "is required, with awsSecretAccessKey (or apiKey for a bearer key)",
-        )),
-        _ => found.push(ConfigError::new(
-            "awsAccessKeyId",
-            "and awsSecretAccessKey belong together: set both",
-        )),
-    }
-    found
-}
-
-fn check_vertex(target: &TargetConfig) -> Vec<ConfigError> {
-    let mut found = Vec::new();
-    for (key, value) in [
-        ("vertexProjectId", target.vertex_project_id.as_deref()),
-        ("vertexRegion", target.vertex_region.as_deref()),
-    ] {
-        found.extend(require(key, value).or_else(|| check_word(key, value)));
-    }
-    found.extend(check_endpoint(target));
-    let key = "vertexServiceAccountJson";
-    match &target.vertex_service_account_json {
-        None if target.api_key.is_some() => {}
-        None => found.push(ConfigError::new(key, "is required")),
-        Some(json) => {
-            let json: Option<serde_json::Map<String, serde_json::Value>> =
-                serde_json::from_str(json.expose_secret()).ok();
-            let complete = json.is_some_and(|json| {
-                ["client_email", "private_key"]
-                    .iter()
-                    .all(|member| json.get(*member).is_some_and(serde_json::Value::is_string))
-            });
-            if !complete {
-                found.push(ConfigError::new(
-                    key,
-                    "expected a service account's key file with client_email and private_key",
-                ));
-            }
-        }
-    }
-    found
+    Upstream::new(provider, target).map(drop)
 }
 
 /// The credential as a header field that no log shows.
@@ -200,11 +131,39 @@ fn check_header_text(key: &str, value: Option<&str>) -> Option<ConfigError> {
         .map(|_| ConfigError::new(key, "holds a character that cannot stand in a header"))
 }
 
-fn check_endpoint(target: &TargetConfig) -> Option<ConfigError> {
-    let endpoint = target.endpoint.as_ref()?;
-    proactions_forward::BaseUrl::parse(endpoint.as_str())
-        .err()
-        .map(|error| ConfigError::new("endpoint", error.to_string()))
+/// The target's `endpoint`, or the provider's own address. What is wrong with the former is `found`.
+fn base(target: &TargetConfig, default: &str, found: &mut Vec<ConfigError>) -> Option<BaseUrl> {
+    let endpoint = target.endpoint.as_ref().map(ConfigUrl::as_str);
+    match BaseUrl::parse(endpoint.unwrap_or(default)) {
+        Ok(base) => Some(base),
+        Err(error) => {
+            found.push(ConfigError::new("endpoint", error.to_string()));
+            None
+        }
+    }
+}
+
+/// What `make` makes of the parts, if nothing was found.
+fn finish<P, T>(
+    parts: Option<P>,
+    found: Vec<ConfigError>,
+    make: impl FnOnce(P) -> T,
+) -> Result<T, ConfigError> {
+    ConfigError::check((), found)?;
+    parts
+        .map(make)
+        .ok_or_else(|| ConfigError::new("provider", "cannot be used"))
+}
+
+/// The refusal of a request that a provider has nothing for.
+fn refuse_endpoint(provider: &str, endpoint: Endpoint) -> PrepareError {
+    let known = match provider {
+        "anthropic" => "/v1/chat/completions and /v1/models",
+        _ => "/v1/chat/completions",
+    };
+    PrepareError::Refused(format!(
+        "The provider {provider} does not serve {endpoint}, only {known}"
+    ))
 }
 
 /// The target's own header fields. What is wrong with them is reported once, by the target's check.
@@ -212,59 +171,112 @@ fn extra_headers(target: &TargetConfig) -> Vec<(HeaderName, HeaderValue)> {
     proactions_forward::check_headers("headers", &target.headers).unwrap_or_default()
 }
 
+/// One call of a target: what a request asks, and what it takes to send it.
+#[derive(Clone, Copy)]
+pub(crate) struct Call<'a> {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) stream: bool,
+    /// A JSON object; empty where the endpoint takes none.
+    pub(crate) body: &'a Bytes,
+    /// For a credential that has to be fetched.
+    pub(crate) client: &'a HttpClient,
+    pub(crate) clock: &'a dyn Clock,
+}
+
+impl Call<'_> {
+    /// The time of the answer, in seconds since 1970.
+    fn created(&self) -> u64 {
+        let now = self.clock.now().duration_since(SystemTime::UNIX_EPOCH);
+        now.unwrap_or_default().as_secs()
+    }
+}
+
+/// A request that is ready but for what every request gets.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    /// Without header fields and without a body.
+    pub(crate) outgoing: Outgoing,
+    /// The provider's header fields: the credential and the target's own. They are set last.
+    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
+    /// A body in place of the client's.
+    pub(crate) body: Option<Bytes>,
+    /// What makes the answer OpenAI's. With it the client's own header fields stay here: they belong to
+    /// another protocol.
+    pub(crate) adapter: Option<Adapter>,
+}
+
+/// Why a request cannot be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum PrepareError {
+    /// There is no credential; with the details, for the log.
+    Credential(String),
+    /// The provider cannot do what the request asks; the client is told this.
+    Refused(String),
+    Url(UrlError),
+}
+
+impl From<UrlError> for PrepareError {
+    fn from(error: UrlError) -> Self {
+        Self::Url(error)
+    }
+}
+
 /// Where a target's requests go.
 #[derive(Clone, Debug)]
 pub(crate) enum Upstream {
+    Anthropic(anthropic::Anthropic),
     Azure(azure::Azure),
+    Bedrock(Box<bedrock::Bedrock>),
     Compatible(compatible::Compatible),
     Custom(custom::Custom),
     Echo,
+    Vertex(Box<vertex::Vertex>),
 }
 
 impl Upstream {
     /// The upstream of a target that was checked.
     pub(crate) fn new(provider: Provider, target: &TargetConfig) -> Result<Self, ConfigError> {
         match provider {
+            Provider::Anthropic => anthropic::Anthropic::new(target).map(Self::Anthropic),
             Provider::AzureOpenAi => azure::Azure::new(target).map(Self::Azure),
+            Provider::Bedrock => {
+                bedrock::Bedrock::new(target).map(|bedrock| Self::Bedrock(Box::new(bedrock)))
+            }
             Provider::Compatible(row) => {
                 compatible::Compatible::new(row, target).map(Self::Compatible)
             }
             Provider::Custom => custom::Custom::new(target).map(Self::Custom),
             Provider::Echo => Ok(Self::Echo),
-            Provider::Anthropic | Provider::Bedrock | Provider::VertexAi => Err(ConfigError::new(
-                "provider",
-                format!("`{provider}` is not available in this version yet"),
-            )),
+            Provider::VertexAi => {
+                vertex::Vertex::new(target).map(|vertex| Self::Vertex(Box::new(vertex)))
+            }
         }
     }
 
-    /// A request to `endpoint` with the provider's own header fields still to be set; `None` where the
-    /// program answers by itself.
-    pub(crate) fn outgoing(
-        &self,
-        endpoint: Endpoint,
-    ) -> Option<Result<proactions_forward::Outgoing, proactions_forward::UrlError>> {
-        match self {
-            Self::Azure(azure) => Some(azure.outgoing(endpoint)),
-            Self::Compatible(compatible) => Some(proactions_forward::Outgoing::new(
-                endpoint.method(),
-                &compatible.base,
-                endpoint.tail(),
-                None,
-            )),
-            Self::Custom(custom) => Some(custom.outgoing(endpoint)),
-            Self::Echo => None,
-        }
-    }
-
-    /// The header fields that every request gets: the credential and the target's own.
-    pub(crate) fn headers(&self) -> &[(HeaderName, HeaderValue)] {
-        match self {
-            Self::Azure(azure) => &azure.headers,
-            Self::Compatible(compatible) => &compatible.headers,
-            Self::Custom(custom) => &custom.headers,
-            Self::Echo => &[],
-        }
+    /// The request to send; `None` where the program answers by itself.
+    pub(crate) async fn prepare(&self, call: Call<'_>) -> Option<Result<Prepared, PrepareError>> {
+        let endpoint = call.endpoint;
+        let (outgoing, headers) = match self {
+            Self::Echo => return None,
+            Self::Anthropic(anthropic) => return Some(anthropic.prepare(&call)),
+            Self::Bedrock(bedrock) => return Some(bedrock.prepare(&call)),
+            Self::Vertex(vertex) => return Some(vertex.prepare(&call).await),
+            Self::Azure(azure) => (azure.outgoing(endpoint), &azure.headers),
+            Self::Compatible(compatible) => (
+                Outgoing::new(endpoint.method(), &compatible.base, endpoint.tail(), None),
+                &compatible.headers,
+            ),
+            Self::Custom(custom) => (custom.outgoing(endpoint), &custom.headers),
+        };
+        Some(match outgoing {
+            Ok(outgoing) => Ok(Prepared {
+                outgoing,
+                headers: headers.clone(),
+                body: None,
+                adapter: None,
+            }),
+            Err(error) => Err(error.into()),
+        })
     }
 }
 

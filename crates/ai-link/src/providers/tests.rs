@@ -1,4 +1,9 @@
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
 use http::header::AUTHORIZATION;
+use proactions_edge::SystemClock;
+use proactions_forward::HttpClientConfig;
 
 use super::*;
 
@@ -18,9 +23,44 @@ fn upstream(config: &TargetConfig) -> Result<Upstream, ConfigError> {
     Upstream::new(provider, config)
 }
 
+fn prepared(upstream: &Upstream, endpoint: Endpoint) -> Prepared {
+    let call = Call {
+        endpoint,
+        stream: false,
+        body: &Bytes::from_static(b"{}"),
+        client: &HttpClient::without_tls(&HttpClientConfig::default()),
+        clock: &SystemClock::new(),
+    };
+    let mut cx = Context::from_waker(Waker::noop());
+    match pin!(upstream.prepare(call)).poll(&mut cx) {
+        Poll::Ready(prepared) => prepared.unwrap().unwrap(),
+        Poll::Pending => panic!("nothing is waited for"),
+    }
+}
+
 fn url(upstream: &Upstream, endpoint: Endpoint) -> String {
-    let outgoing = upstream.outgoing(endpoint).unwrap().unwrap();
-    outgoing.uri().to_string()
+    prepared(upstream, endpoint).outgoing.uri().to_string()
+}
+
+#[test]
+fn without_a_deployment_the_model_names_it() {
+    let mut config = target("azure-openai");
+    config.azure_resource_name = None;
+    config.azure_deployment_id = None;
+    config.azure_region = Some("westeurope".to_owned());
+    let upstream = upstream(&config).unwrap();
+    for (endpoint, address) in [
+        (
+            Endpoint::ChatCompletions,
+            "https://westeurope.api.cognitive.microsoft.com/openai/v1/chat/completions",
+        ),
+        (
+            Endpoint::Models,
+            "https://westeurope.api.cognitive.microsoft.com/openai/models?api-version=2024-10-21",
+        ),
+    ] {
+        assert_eq!(url(&upstream, endpoint), address);
+    }
 }
 
 #[test]
@@ -120,7 +160,8 @@ fn every_provider_is_called_at_its_own_address() {
             chat,
             "{provider}"
         );
-        let (name, value) = &upstream.headers()[0];
+        let headers = prepared(&upstream, Endpoint::ChatCompletions).headers;
+        let (name, value) = &headers[0];
         if provider == "azure-openai" {
             assert_eq!((name.as_str(), value.as_bytes()), ("api-key", &b"k-1"[..]));
         } else {
@@ -130,10 +171,27 @@ fn every_provider_is_called_at_its_own_address() {
             );
         }
         assert!(value.is_sensitive(), "{provider}");
-        assert_eq!(upstream.headers().len(), 1, "{provider}");
+        assert_eq!(headers.len(), 1, "{provider}");
     }
     // No row without a line above.
     assert_eq!(compatible::ROWS.len(), 31);
+}
+
+#[test]
+fn google_serves_embeddings_and_models_too() {
+    let google = upstream(&target("google")).unwrap();
+    for (endpoint, expected) in [
+        (
+            Endpoint::Embeddings,
+            "https://generativelanguage.googleapis.com/v1beta/openai/embeddings",
+        ),
+        (
+            Endpoint::Models,
+            "https://generativelanguage.googleapis.com/v1beta/openai/models",
+        ),
+    ] {
+        assert_eq!(url(&google, endpoint), expected);
+    }
 }
 
 #[test]
@@ -162,7 +220,8 @@ fn openai_sends_organization_project_and_the_targets_own_fields() {
         ..target("openai")
     };
     let upstream = upstream(&config).unwrap();
-    let names: Vec<_> = upstream.headers().iter().map(|(n, _)| n.as_str()).collect();
+    let headers = prepared(&upstream, Endpoint::ChatCompletions).headers;
+    let names: Vec<_> = headers.iter().map(|(n, _)| n.as_str()).collect();
     assert_eq!(
         names,
         [

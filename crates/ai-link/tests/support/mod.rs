@@ -61,6 +61,18 @@ impl Events {
         (events, guard)
     }
 
+    /// All so far.
+    pub(crate) fn all(&self) -> Vec<BTreeMap<String, String>> {
+        self.0.lock().unwrap().clone()
+    }
+
+    /// Waits for so many.
+    pub(crate) async fn until(&self, count: usize) {
+        while self.0.lock().unwrap().len() < count {
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// The only event of `aiLink` so far.
     pub(crate) fn only(&self) -> BTreeMap<String, String> {
         let events = self.0.lock().unwrap();

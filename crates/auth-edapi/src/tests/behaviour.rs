@@ -500,7 +500,7 @@ async fn security_events_name_the_fact_and_no_secret() {
         "login_locked_out",
         "cross_site_refused",
         "ambiguous_path",
-        "session_refused",
+        "session_revoked",
         "cookie_signature_bad",
     ] {
         let line = format!("event={event:?}");

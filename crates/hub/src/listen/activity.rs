@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::Limits;
+use super::places::Place;
 
 /// What a connection is doing, kept so cheaply that every read and write can note it.
 ///
@@ -20,6 +21,7 @@ pub(super) struct Activity {
     limits: Limits,
     in_flight: AtomicUsize,
     http2: AtomicBool,
+    silent_since: AtomicU64,
     idle_since: AtomicU64,
     head_since: AtomicU64,
     unread_since: AtomicU64,
@@ -28,6 +30,7 @@ pub(super) struct Activity {
 /// Why a connection was cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Overdue {
+    FirstByte,
     Head,
     Idle,
     Unread,
@@ -36,6 +39,7 @@ pub(super) enum Overdue {
 impl Overdue {
     pub(super) const fn as_str(self) -> &'static str {
         match self {
+            Self::FirstByte => "first_byte",
             Self::Head => "head",
             Self::Idle => "idle",
             Self::Unread => "unread",
@@ -46,15 +50,25 @@ impl Overdue {
 impl Activity {
     /// A connection whose first byte has arrived.
     pub(super) fn new(limits: Limits) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new(Self::begin(limits, 0, 1))
+    }
+
+    /// A connection on which nothing was said yet.
+    pub(super) fn silent(limits: Limits) -> Arc<Self> {
+        Arc::new(Self::begin(limits, 1, 0))
+    }
+
+    fn begin(limits: Limits, silent_since: u64, head_since: u64) -> Self {
+        Self {
             began: Instant::now(),
             limits,
             in_flight: AtomicUsize::new(0),
             http2: AtomicBool::new(false),
+            silent_since: AtomicU64::new(silent_since),
             idle_since: AtomicU64::new(0),
-            head_since: AtomicU64::new(1),
+            head_since: AtomicU64::new(head_since),
             unread_since: AtomicU64::new(0),
-        })
+        }
     }
 
     pub(super) fn request_began(self: &Arc<Self>, http2: bool) -> InFlight {
@@ -68,9 +82,14 @@ impl Activity {
     /// How often [`Self::overdue`] must be asked for deadlines to be kept within a quarter.
     pub(super) fn check_interval(&self) -> Duration {
         let Limits {
-            head, idle, write, ..
+            first_byte,
+            head,
+            idle,
+            write,
+            ..
         } = self.limits;
-        (head.min(idle).min(write) / 4).clamp(Duration::from_millis(25), Duration::from_secs(5))
+        (first_byte.min(head).min(idle).min(write) / 4)
+            .clamp(Duration::from_millis(25), Duration::from_secs(5))
     }
 
     pub(super) fn overdue(&self) -> Option<Overdue> {
@@ -82,6 +101,8 @@ impl Activity {
             Some(Overdue::Unread)
         } else if self.in_flight.load(Relaxed) > 0 {
             None
+        } else if passed(&self.silent_since, self.limits.first_byte) {
+            Some(Overdue::FirstByte)
         } else if passed(&self.head_since, self.limits.head) {
             Some(Overdue::Head)
         } else if passed(&self.idle_since, self.limits.idle) {
@@ -98,6 +119,9 @@ impl Activity {
     }
 
     fn bytes_arrived(&self) {
+        if self.silent_since.load(Relaxed) != 0 {
+            self.silent_since.store(0, Relaxed);
+        }
         // HTTP/2 frames between requests (PING, SETTINGS) are not the beginning of a head.
         if self.in_flight.load(Relaxed) == 0
             && !self.http2.load(Relaxed)
@@ -136,18 +160,24 @@ impl Drop for InFlight {
 }
 
 pin_project! {
-    /// A stream that notes what it does.
+    /// A stream that notes what it does. It holds the connection's place for as long as it is open, also when it has
+    /// become a WebSocket and the connection is done with it.
     #[derive(Debug)]
     pub(super) struct Watched<T> {
         #[pin]
         stream: T,
         activity: Arc<Activity>,
+        place: Place,
     }
 }
 
 impl<T> Watched<T> {
-    pub(super) fn new(stream: T, activity: Arc<Activity>) -> Self {
-        Self { stream, activity }
+    pub(super) fn new(stream: T, activity: Arc<Activity>, place: Place) -> Self {
+        Self {
+            stream,
+            activity,
+            place,
+        }
     }
 }
 
@@ -211,6 +241,7 @@ mod tests {
         Limits {
             max_connections: 1,
             max_connections_per_address: 1,
+            tls_handshake: Duration::from_secs(10),
             first_byte: Duration::from_secs(10),
             head: Duration::from_secs(10),
             idle: Duration::from_secs(60),
@@ -247,6 +278,21 @@ mod tests {
         pass(5).await;
         activity.bytes_arrived();
         pass(5).await;
+        assert_eq!(activity.overdue(), Some(Overdue::Head));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_byte_has_a_deadline_of_its_own() {
+        let activity = Activity::silent(Limits {
+            head: Duration::from_secs(20),
+            ..limits()
+        });
+        let pass = |seconds| tokio::time::advance(Duration::from_secs(seconds));
+        pass(10).await;
+        assert_eq!(activity.overdue(), Some(Overdue::FirstByte));
+        activity.bytes_arrived();
+        assert_eq!(activity.overdue(), None);
+        pass(20).await;
         assert_eq!(activity.overdue(), Some(Overdue::Head));
     }
 

@@ -5,19 +5,23 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use http::{Request, Response, Version};
+use http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::Watcher;
 use pin_project_lite::pin_project;
 use proactions_edge::{Peer, Scheme};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tower::ServiceExt as _;
 use tower::util::Oneshot;
 
 use super::activity::{Activity, InFlight, Watched};
 use super::body::InFlightBody;
+use super::guard::{Guarded, Verdicts};
+use super::places::Place;
+use super::secured::{self, TlsSlot};
 use super::{Limits, Stack};
 
 /// Runs one connection to its end, or to the first deadline that it misses.
@@ -25,25 +29,61 @@ pub(super) async fn serve<S: Stack>(
     stream: TcpStream,
     peer: SocketAddr,
     limits: Limits,
+    tls: Option<TlsSlot>,
     stack: S,
     watcher: Watcher,
+    place: Place,
 ) {
     super::prepare(&stream);
+    if let Some(tls) = tls {
+        // Boxed, for it is large, and gone once the handshake is done.
+        let handshake = Box::pin(secured::handshake(stream, peer, &tls, limits.tls_handshake));
+        let Some(secured) = handshake.await else {
+            return;
+        };
+        let on = OnConnection {
+            stack,
+            peer: Peer::new(peer, Scheme::Https),
+            activity: Activity::silent(limits),
+            verdicts: Arc::default(),
+        };
+        return run(secured.stream, secured.protocol, limits, on, watcher, place).await;
+    }
     // hyper looks at the first bytes to tell HTTP/1 from HTTP/2, and has no deadline for that.
     match tokio::time::timeout(limits.first_byte, stream.peek(&mut [0; 1])).await {
         Ok(Ok(1..)) => {}
         Ok(_) => return,
         Err(_) => return cut("first_byte"),
     }
-    let activity = Activity::new(limits);
-    let service = OnConnection {
+    let on = OnConnection {
         stack,
         peer: Peer::new(peer, Scheme::Http),
-        activity: Arc::clone(&activity),
+        activity: Activity::new(limits),
+        verdicts: Arc::default(),
     };
-    let io = TokioIo::new(Watched::new(stream, Arc::clone(&activity)));
-    let http = protocol(&limits);
-    let mut connection = pin!(watcher.watch(http.serve_connection(io, service).into_owned()));
+    run(stream, Protocol::Either, limits, on, watcher, place).await;
+}
+
+async fn run<S: Stack>(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    protocol: Protocol,
+    limits: Limits,
+    on: OnConnection<S>,
+    watcher: Watcher,
+    place: Place,
+) {
+    let peer = on.peer;
+    let activity = Arc::clone(&on.activity);
+    let io = TokioIo::new(Guarded::new(
+        Watched::new(stream, Arc::clone(&activity), place),
+        protocol == Protocol::Http2,
+        limits.max_head_bytes,
+        limits.max_headers,
+        Arc::clone(&on.verdicts),
+    ));
+    let http = speak(protocol, &limits);
+    let mut connection =
+        pin!(watcher.watch(http.serve_connection_with_upgrades(io, on).into_owned()));
     let mut check = tokio::time::interval(activity.check_interval());
     check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -51,7 +91,8 @@ pub(super) async fn serve<S: Stack>(
             biased;
             ended = &mut connection => {
                 if let Err(error) = ended {
-                    tracing::debug!(ip = %peer.ip(), error = %error, "connection ended with an error");
+                    let ip = peer.addr.ip();
+                    tracing::debug!(ip = %ip, error = %error, "connection ended with an error");
                 }
                 return;
             }
@@ -64,11 +105,20 @@ pub(super) async fn serve<S: Stack>(
     }
 }
 
-fn cut(deadline: &'static str) {
+/// What is spoken on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Protocol {
+    /// The first bytes tell.
+    Either,
+    Http1,
+    Http2,
+}
+
+pub(super) fn cut(deadline: &'static str) {
     metrics::counter!("hub_connections_timed_out_total", "deadline" => deadline).increment(1);
 }
 
-fn protocol(limits: &Limits) -> auto::Builder<TokioExecutor> {
+fn speak(protocol: Protocol, limits: &Limits) -> auto::Builder<TokioExecutor> {
     let mut http = auto::Builder::new(TokioExecutor::new());
     http.http1()
         .timer(TokioTimer::new())
@@ -76,8 +126,10 @@ fn protocol(limits: &Limits) -> auto::Builder<TokioExecutor> {
         .header_read_timeout(None)
         .max_headers(limits.max_headers)
         .max_buf_size(limits.max_head_bytes)
-        .half_close(false)
-        .pipeline_flush(true);
+        // An answer 101 must be out before the bytes behind its request are another protocol's, so answers to
+        // pipelined requests are flushed one by one.
+        .pipeline_flush(false)
+        .half_close(false);
     http.http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.h2_max_streams)
@@ -87,7 +139,11 @@ fn protocol(limits: &Limits) -> auto::Builder<TokioExecutor> {
         .max_send_buf_size(64 * 1024)
         .keep_alive_interval(limits.idle)
         .keep_alive_timeout(limits.head);
-    http
+    match protocol {
+        Protocol::Either => http,
+        Protocol::Http1 => http.http1_only(),
+        Protocol::Http2 => http.http2_only(),
+    }
 }
 
 /// Tells the stack who is at the other end, and the watchdog what is under way.
@@ -95,6 +151,7 @@ struct OnConnection<S> {
     stack: S,
     peer: Peer,
     activity: Arc<Activity>,
+    verdicts: Arc<Verdicts>,
 }
 
 impl<S: Stack> hyper::service::Service<Request<Incoming>> for OnConnection<S> {
@@ -107,9 +164,13 @@ impl<S: Stack> hyper::service::Service<Request<Incoming>> for OnConnection<S> {
             .activity
             .request_began(request.version() == Version::HTTP_2);
         request.extensions_mut().insert(self.peer);
+        if let Some(malformed) = self.verdicts.next() {
+            request.extensions_mut().insert(malformed);
+        }
         Answering {
             future: self.stack.clone().oneshot(request),
             in_flight: Some(in_flight),
+            verdicts: Arc::clone(&self.verdicts),
         }
     }
 }
@@ -118,6 +179,7 @@ pin_project! {
     struct Answering<F> {
         #[pin]
         future: F,
+        verdicts: Arc<Verdicts>,
         in_flight: Option<InFlight>,
     }
 }
@@ -132,6 +194,9 @@ where
         let this = self.project();
         let Ok(response) = ready!(this.future.poll(cx));
         let in_flight = this.in_flight.take();
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            this.verdicts.upgraded();
+        }
         Poll::Ready(Ok(response.map(|body| InFlightBody::new(body, in_flight))))
     }
 }

@@ -7,7 +7,10 @@
 mod activity;
 mod body;
 mod connection;
+mod framing;
+mod guard;
 mod places;
+mod secured;
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -25,14 +28,18 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 
+pub(crate) use self::framing::Malformed;
 pub(crate) use self::places::Places;
+pub(crate) use self::secured::TlsSlot;
 
 /// The caps and deadlines of a listener.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     pub(crate) max_connections: usize,
     pub(crate) max_connections_per_address: usize,
-    /// From accept to the first byte of a request.
+    /// From accept to the end of the TLS handshake.
+    pub(crate) tls_handshake: Duration,
+    /// From accept, or the end of the handshake, to the first byte of a request.
     pub(crate) first_byte: Duration,
     /// From the first byte of a request to the end of its head.
     pub(crate) head: Duration,
@@ -88,15 +95,22 @@ pub(crate) struct Listener {
     socket: TcpListener,
     limits: Limits,
     places: Places,
+    tls: Option<TlsSlot>,
 }
 
 impl Listener {
-    pub(crate) async fn bind(host: &str, port: u16, limits: Limits) -> io::Result<Self> {
+    pub(crate) async fn bind(
+        host: &str,
+        port: u16,
+        limits: Limits,
+        tls: Option<TlsSlot>,
+    ) -> io::Result<Self> {
         let socket = TcpListener::bind((host, port)).await?;
         Ok(Self {
             socket,
             limits,
             places: Places::new(limits.max_connections, limits.max_connections_per_address),
+            tls,
         })
     }
 
@@ -129,17 +143,15 @@ impl Listener {
                         tracing::warn!(ip = %peer.ip(), "too many connections, this one was closed");
                         continue;
                     };
-                    let connection = connection::serve(
+                    tokio::spawn(connection::serve(
                         stream,
                         peer,
                         self.limits,
+                        self.tls.clone(),
                         stack.clone(),
                         graceful.watcher(),
-                    );
-                    tokio::spawn(async move {
-                        connection.await;
-                        drop(place);
-                    });
+                        place,
+                    ));
                 }
                 Err(error) => self.back_off(&error).await,
             }

@@ -1,10 +1,14 @@
 //! The guide's snippets start a hub and take effect.
 
+use std::os::unix::fs::PermissionsExt as _;
+
+use proactions_testkit::TestCertificates;
+
 use crate::harness::{ECHO_TARGET, Hub, Req, cookie_of};
 
 const GUIDE: &str = include_str!("../../../../docs/guide.md");
 
-const ENV: [(&str, &str); 6] = [
+const ENV: [(&str, &str); 16] = [
     ("AUTH_TOKEN_1", "guide-token-1-0123456789abcdef"),
     ("AUTH_TOKEN_2", "guide-token-2-0123456789abcdef"),
     (
@@ -12,8 +16,18 @@ const ENV: [(&str, &str); 6] = [
         "guide-secret-guide-secret-guide-secret",
     ),
     ("SESSION_SECRET", "guide-secret-guide-secret-guide-secret"),
+    ("ANTHROPIC_API_KEY", "guide-anthropic-key"),
+    ("AWS_ACCESS_KEY_ID", "guide-aws-key"),
+    ("AWS_SECRET_ACCESS_KEY", "guide-aws-secret"),
     ("AZURE_OPENAI_KEY", "guide-azure-key"),
+    ("YOUTUBE_CLIENT_ID", "1234.apps.googleusercontent.com"),
+    ("YOUTUBE_CLIENT_SECRET", "guide-youtube-secret"),
+    ("OPENAI_API_KEY", "guide-openai-key"),
+    ("ARCHIVE_TOKEN", "guide-archive-token"),
+    ("PROXY_USER", "guide-proxy-user"),
+    ("PROXY_PASSWORD", "guide-proxy-password"),
     ("PROACTIONS_HUB_PORT", "0"),
+    ("PROACTIONS_HUB_AILINK_PORT", ""),
 ];
 
 fn snippets() -> Vec<&'static str> {
@@ -24,7 +38,7 @@ fn snippets() -> Vec<&'static str> {
         .collect()
 }
 
-fn env() -> [(&'static str, &'static str); 6] {
+fn env() -> [(&'static str, &'static str); ENV.len()] {
     ENV
 }
 
@@ -32,6 +46,17 @@ fn env() -> [(&'static str, &'static str); 6] {
 async fn every_snippet_starts_a_hub() {
     let snippets = snippets();
     assert!(snippets.len() >= 15, "{}", snippets.len());
+    let keys = tempfile::tempdir().unwrap();
+    TestCertificates::new().write_to(keys.path());
+    let key = keys.path().join("server.key");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let files = [
+        ("${TLS_CERT_PATH}", "server.pem"),
+        ("${TLS_KEY_PATH}", "server.key"),
+        ("${TLS_CA_PATH}", "ca.pem"),
+        ("${TLS_PASSPHRASE}", "server.key"),
+    ]
+    .map(|(name, file)| (name, keys.path().join(file).display().to_string()));
     for snippet in snippets {
         let mut yaml = snippet.to_owned();
         // A log directory of the test's own, for snippets that write files.
@@ -42,10 +67,17 @@ async fn every_snippet_starts_a_hub() {
                 logs.path().display()
             );
         }
+        // Nothing else may listen on a fixed port while this runs.
+        let yaml = yaml.replace("ailink_port: 3001", "ailink_port: 0");
+        let yaml = files
+            .iter()
+            .fold(yaml, |yaml, (name, path)| yaml.replace(name, path));
         let hub = Hub::start_with(&yaml, env()).await;
+        // Plain HTTP at a port with TLS is 400.
+        let status = if yaml.contains("tls:") { 400 } else { 200 };
         assert_eq!(
             hub.send(&Req::get("/health")).await.status,
-            200,
+            status,
             "{snippet}"
         );
     }
@@ -230,8 +262,6 @@ async fn the_three_forms_of_trust() {
 
 #[tokio::test]
 async fn log_files_are_private_and_complete() {
-    use std::os::unix::fs::PermissionsExt as _;
-
     let folder = tempfile::tempdir().unwrap();
     let logs = folder.path().join("logs");
     let yaml = format!(

@@ -92,7 +92,9 @@ async fn no_other_spelling_is_public() {
         "targets:\n  - {{id: up, provider: custom, apiKey: k, endpoint: '{}'}}\n{TOKEN_AUTH}",
         upstream.url("/{path}")
     );
-    let hub = Hub::start(&yaml).await;
+    let youtube = "youtube:\n  accounts: [{id: main, client_id: c, client_secret: s, \
+                   redirect_uri: 'https://hub.test/youtube/auth/google/callback'}]\n";
+    let hub = Hub::start(&format!("{youtube}{yaml}")).await;
 
     let mut tried = 0;
     for public in PUBLIC.into_iter().chain([CALLBACK]) {
@@ -127,6 +129,17 @@ async fn no_other_spelling_is_public() {
                 "{method} {public}: {}",
                 answer.status
             );
+        }
+    }
+    for target in [CALLBACK.to_owned(), format!("{CALLBACK}?state=x&code=y")] {
+        let answer = hub.send(&Req::get(&target)).await;
+        assert_eq!(answer.status, 400, "{target}");
+        for method in ["POST", "HEAD", "PUT", "DELETE", "OPTIONS"] {
+            let request = format!("{method} {target} HTTP/1.1\r\nhost: h\r\n\r\n");
+            let mut client = hub.connect().await;
+            client.send(&request).await.unwrap();
+            let answer = client.next_head(PATIENCE).await.unwrap();
+            assert_eq!(answer.status, 401, "{method} {target}");
         }
     }
     assert_eq!(upstream.request_count(), 0);

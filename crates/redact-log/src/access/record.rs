@@ -6,7 +6,7 @@ use http::header::USER_AGENT;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use proactions_edge::{ClientInfo, Exchange, Peer, Rejection, RequestId};
 
-use crate::line::{Event, Scratch, Value};
+use crate::line::{Event, Scratch, Value, push_decimal};
 use crate::policy::Category;
 use crate::{Level, Logging};
 
@@ -95,11 +95,25 @@ impl Record {
             let method = method.get(..MAX_METHOD).unwrap_or(method);
 
             let mut text = std::mem::take(&mut scratch.text);
-            // Writing to a String cannot fail.
-            let _ = write!(text, "{method} {path} {}", self.status);
+            for part in [method, " ", path, " "] {
+                text.push_str(part);
+            }
+            push_decimal(&mut text, self.status.into());
             let message_end = text.len();
-            if let Some(ip) = self.ip {
-                let _ = write!(text, "{ip}");
+            match self.ip {
+                Some(IpAddr::V4(ip)) => {
+                    for (index, octet) in ip.octets().into_iter().enumerate() {
+                        if index > 0 {
+                            text.push('.');
+                        }
+                        push_decimal(&mut text, octet.into());
+                    }
+                }
+                // Writing to a String cannot fail.
+                Some(IpAddr::V6(ip)) => {
+                    let _ = write!(text, "{ip}");
+                }
+                None => {}
             }
             let (message, ip) = text.split_at(message_end);
             let user_agent = self.user_agent.as_ref().map(|value| {

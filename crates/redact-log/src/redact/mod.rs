@@ -40,8 +40,12 @@ pub const TRUNCATED: &str = "[TRUNCATED]";
 #[derive(Clone)]
 pub struct Redactor(Arc<Rules>);
 
+/// Names that stand in every access line, so that whether they are sensitive is found out once.
+const FREQUENT: [&str; 2] = ["userAgent", "username"];
+
 struct Rules {
     names: Names,
+    frequent: [bool; FREQUENT.len()],
     /// Finds a text that may hold a secret; without it every text is scanned.
     prefilter: Option<AhoCorasick>,
     /// The same for the names that are sensitive in a query only.
@@ -76,6 +80,7 @@ impl Redactor {
         }
         let query_prefilter = finder(&needles);
         Self(Arc::new(Rules {
+            frequent: FREQUENT.map(|name| names.matches(name.as_bytes())),
             names,
             prefilter,
             query_prefilter,
@@ -85,7 +90,14 @@ impl Redactor {
     /// Whether the value of a key of this name is a secret.
     #[must_use]
     pub fn is_sensitive(&self, name: &str) -> bool {
-        self.0.names.matches(name.as_bytes())
+        let frequent = FREQUENT.iter().zip(self.0.frequent);
+        match frequent
+            .into_iter()
+            .find(|(frequent, _)| **frequent == name)
+        {
+            Some((_, sensitive)) => sensitive,
+            None => self.0.names.matches(name.as_bytes()),
+        }
     }
 
     /// The text with every secret replaced that can be made out in it.

@@ -360,3 +360,11 @@ proptest! {
         prop_assert!(form == 10 || redactor.redact_text(&redacted) == redacted, "{}", redacted);
     }
 }
+
+#[test]
+fn frequent_names_can_be_made_sensitive() {
+    for name in FREQUENT {
+        assert!(!Redactor::default().is_sensitive(name), "{name}");
+        assert!(Redactor::new([name]).is_sensitive(name), "{name}");
+    }
+}

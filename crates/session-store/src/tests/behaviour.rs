@@ -533,3 +533,40 @@ async fn security_events_name_the_fact_and_never_the_id() {
     assert_eq!(security, 3, "{text}");
     assert!(!text.contains(id.expose()), "{text}");
 }
+
+/// A signature that was found good is remembered by the layer that found it, under its secrets.
+#[tokio::test]
+async fn a_tampered_cookie_stays_bad_and_a_removed_secret_takes_its_cookies_along() {
+    let mut bench = Bench::new();
+    let cookie = bench.log_in().await;
+    let (head, last) = cookie.split_at(cookie.len() - 1);
+    let tampered = format!("{head}{}", if last == "A" { "B" } else { "A" });
+    for _ in 0..2 {
+        assert_eq!(bench.read(&cookie).await, Some(json!("bob")));
+        assert_eq!(bench.read(&tampered).await, None);
+    }
+    for (secrets, user) in [
+        (vec!["new", "keyboard cat"], Some(json!("bob"))),
+        (vec!["new"], None),
+    ] {
+        let policy = SessionPolicy::new(KeyRing::unchecked(secrets), CookiePolicy::default());
+        bench.layer = SessionLayer::with_clock(policy, bench.store.clone(), bench.clock.clone());
+        for _ in 0..2 {
+            assert_eq!(bench.read(&cookie).await, user);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_destroyed_session_is_gone_although_its_signature_is_known() {
+    let bench = Bench::new();
+    let cookie = bench.log_in().await;
+    assert_eq!(bench.read(&cookie).await, Some(json!("bob")));
+    bench
+        .send(Some(&cookie), async |session| {
+            session.destroy();
+            StatusCode::OK
+        })
+        .await;
+    assert_eq!(bench.read(&cookie).await, None);
+}

@@ -3,8 +3,8 @@
 //! `testkit-upstream [ADDRESS]` listens there (else on a port of 127.0.0.1 that the system picks), says
 //! `listening on http://…` on standard output, and runs until it is killed.
 //!
-//! What it answers depends on the end of the path (`/chat/completions`, `/embeddings`, `/models`, else an echo of
-//! the request), and for completions on the model:
+//! What it answers depends on the end of the path (`/chat/completions`, `/embeddings`, `/models`, `/messages` in the
+//! words of Anthropic's API, else an echo of the request), and for completions on the model:
 //!
 //! | model | answer |
 //! |---|---|
@@ -58,6 +58,9 @@ fn reply(request: &Received, gates: &Gates) -> Reply {
         gate(gates, name).release(1);
         return Reply::new(204);
     }
+    if path.ends_with("/messages") {
+        return message(request);
+    }
     if path.ends_with("/embeddings") {
         return Reply::embeddings();
     }
@@ -92,6 +95,48 @@ fn completion(request: &Received, gates: &Gates) -> Reply {
         _ if field("stream") == Some(&Value::Bool(true)) => Reply::chat_stream(CHUNKS),
         _ => Reply::chat("Hello from the stand-in"),
     }
+}
+
+/// A text and the call of a tool, as Anthropic's Messages API writes them.
+fn message(request: &Received) -> Reply {
+    let body = request.json();
+    if body.get("model") == Some(&json!("overloaded")) {
+        let error = json!({"type": "overloaded_error", "message": "Overloaded"});
+        return Reply::json(529, &json!({"type": "error", "error": error}));
+    }
+    let usage = json!({"input_tokens": 10, "output_tokens": 5});
+    if body.get("stream") != Some(&Value::Bool(true)) {
+        return Reply::json(
+            200,
+            &json!({
+                "id": "msg_1", "type": "message", "role": "assistant", "model": "claude-standin",
+                "content": [
+                    {"type": "text", "text": "Hello"},
+                    {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {"city": "Kyiv"}},
+                ],
+                "stop_reason": "tool_use", "stop_sequence": null, "usage": usage,
+            }),
+        );
+    }
+    let text = |text: &str| json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}});
+    let arguments = |piece: &str| json!({"type": "content_block_delta", "index": 1, "delta": {"type": "input_json_delta", "partial_json": piece}});
+    Reply::sse(
+        [
+            json!({"type": "message_start", "message": {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude-standin", "content": [], "usage": usage}}),
+            json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}),
+            json!({"type": "ping"}),
+            text("Hel"),
+            text("lo"),
+            json!({"type": "content_block_stop", "index": 0}),
+            json!({"type": "content_block_start", "index": 1, "content_block": {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {}}}),
+            arguments("{\"city\":"),
+            arguments(" \"Kyiv\"}"),
+            json!({"type": "content_block_stop", "index": 1}),
+            json!({"type": "message_delta", "delta": {"stop_reason": "tool_use", "stop_sequence": null}, "usage": {"output_tokens": 5}}),
+            json!({"type": "message_stop"}),
+        ]
+        .map(|event| format!("event: message\ndata: {event}\n\n")),
+    )
 }
 
 fn gate(gates: &Gates, name: &str) -> Gate {

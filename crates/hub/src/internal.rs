@@ -1,0 +1,136 @@
+//! The internal listener: AI-Link alone, without credentials, for programs on the same machine.
+//!
+//! Nobody is asked who they are, so what must not get in is kept out by where it comes from. Other machines do
+//! not reach a loopback address. A web page in a browser on this machine does: its requests carry `Origin`, and
+//! where its own name was made to lead here (DNS rebinding), that name stands in `Host`. Both are refused.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::header::{HOST, ORIGIN};
+use http::{Request, Response};
+use proactions_ai_link::AiLink;
+use proactions_edge::{ClientInfo, JsonRejection, Rejection, RejectionKind, RequestId};
+use proactions_forward::{Body, BoxError};
+use tower_service::Service;
+
+/// The innermost service of the internal listener.
+#[derive(Clone, Debug)]
+pub(crate) struct Internal {
+    ai_link: AiLink,
+    /// The name that the listener was bound with.
+    host: Arc<str>,
+}
+
+impl Internal {
+    pub(crate) fn new(ai_link: AiLink, host: &str) -> Self {
+        Self {
+            ai_link,
+            host: Arc::from(host),
+        }
+    }
+}
+
+impl<B> Service<Request<B>> for Internal
+where
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        if is_from_a_page(&request, &self.host) {
+            let extensions = request.extensions();
+            let id = extensions.get::<RequestId>();
+            tracing::warn!(
+                target: "security",
+                event = "cross_site_refused",
+                ip = extensions.get::<ClientInfo>().map(|client| tracing::field::display(client.ip)),
+                requestId = id.map(RequestId::as_str),
+                "a web page tried to use the internal listener"
+            );
+            let refused = Rejection::new(RejectionKind::CrossSite);
+            let answer = refused.into_response(&JsonRejection, id);
+            return Box::pin(std::future::ready(Ok(answer)));
+        }
+        Box::pin(self.ai_link.call(request.map(Body::new)))
+    }
+}
+
+/// Whether a browser sent this for a page, or asked for a name that is not this listener's.
+fn is_from_a_page<B>(request: &Request<B>, own: &str) -> bool {
+    let headers = request.headers();
+    if headers.contains_key(ORIGIN) || headers.contains_key("sec-fetch-site") {
+        return true;
+    }
+    let authority = match request.uri().authority() {
+        Some(authority) => Some(authority.as_str()),
+        None => headers.get(HOST).map(|host| host.to_str().unwrap_or("?")),
+    };
+    authority.is_some_and(|authority| !leads_here(authority, own))
+}
+
+/// Whether nobody else can make this name lead here: an address, `localhost`, or the name that was configured.
+fn leads_here(authority: &str, own: &str) -> bool {
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
+        _ => authority,
+    };
+    let host = host.strip_prefix('[').unwrap_or(host);
+    let host = host.strip_suffix(']').unwrap_or(host);
+    host.eq_ignore_ascii_case("localhost")
+        || host.eq_ignore_ascii_case(own)
+        || host.parse::<IpAddr>().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_stay_outside() {
+        for (name, value, refused) in [
+            ("host", "localhost:3001", false),
+            ("host", "LOCALHOST", false),
+            ("host", "127.0.0.1:3001", false),
+            ("host", "[::1]:3001", false),
+            ("host", "hub.internal:3001", false),
+            ("host", "evil.example:3001", true),
+            ("host", "localhost.evil.example", true),
+            ("host", "127.0.0.1.evil.example:80", true),
+            ("host", "caf\u{e9}", true),
+            ("host", "", true),
+            ("origin", "http://localhost:3001", true),
+            ("origin", "null", true),
+            ("sec-fetch-site", "none", true),
+            ("accept", "*/*", false),
+        ] {
+            let request = Request::builder()
+                .uri("/v1/models")
+                .header(
+                    name,
+                    http::HeaderValue::from_bytes(value.as_bytes()).unwrap(),
+                )
+                .body(())
+                .unwrap();
+            let found = is_from_a_page(&request, "hub.internal");
+            assert_eq!(found, refused, "{name}: {value}");
+        }
+        let absolute = Request::builder()
+            .uri("http://evil.example/v1/models")
+            .header("host", "localhost")
+            .body(())
+            .unwrap();
+        assert!(is_from_a_page(&absolute, "localhost"));
+    }
+}

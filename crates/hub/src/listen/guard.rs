@@ -1,0 +1,327 @@
+//! Reads HTTP/1 before hyper does, and lets only what has one meaning pass.
+//!
+//! hyper accepts more than the grammar allows (bare line feeds, a length beside a transfer coding), hides some of
+//! it (the fragment of a target), and answers what it does not accept by itself, without the hub's headers and
+//! log. Here a head is held back until it is whole, and checked. In the place of one that is refused hyper gets a
+//! plain request, which [`Verdicts`] tells the listener to have answered with the refusal; nothing after it is
+//! read. The framing of bodies is followed, so that the next head is known to be one.
+
+use std::future::Future as _;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf as _, BytesMut};
+use pin_project_lite::pin_project;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::framing::{Body, Malformed, Search, check_head, search_end, too_large};
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// What hyper reads in the place of a head that is refused.
+const PLACEHOLDER: &[u8] = b"GET / HTTP/1.1\r\nhost: invalid\r\nconnection: close\r\n\r\n";
+
+/// How much a client may still send after a refusal, and for how long, so that closing does not reset the
+/// connection before the client has read why.
+const LINGER_BYTES: usize = 256 * 1024;
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Which request of a connection is refused, and why: what the guard tells the listener.
+#[derive(Debug, Default)]
+pub(super) struct Verdicts {
+    /// Requests that were passed on, a refused one included.
+    passed: AtomicU64,
+    /// Requests that hyper has handed over.
+    seen: AtomicU64,
+    refused: OnceLock<(u64, Malformed)>,
+    opaque: std::sync::atomic::AtomicBool,
+}
+
+impl Verdicts {
+    /// Why the next request that hyper hands over is refused, if it is.
+    pub(super) fn next(&self) -> Option<Malformed> {
+        let index = self.seen.fetch_add(1, Relaxed);
+        let (refused, why) = self.refused.get()?;
+        (*refused == index).then_some(*why)
+    }
+
+    /// From now on the bytes are another protocol's.
+    pub(super) fn upgraded(&self) {
+        self.opaque.store(true, Relaxed);
+    }
+}
+
+#[derive(Debug)]
+enum State {
+    /// The first bytes may still be the preface of HTTP/2.
+    Begin,
+    Head,
+    Body(Body),
+    /// Nothing is looked at any more: HTTP/2, or another protocol.
+    Opaque,
+    /// Nothing is passed on any more.
+    Refused,
+}
+
+pin_project! {
+    /// A stream that is read through the guard.
+    #[derive(Debug)]
+    pub(super) struct Guarded<T> {
+        #[pin]
+        stream: T,
+        state: State,
+        // What was read and not passed on.
+        held: BytesMut,
+        // How much of `held`, from its beginning, may be passed on.
+        cleared: usize,
+        // How much of what is held was searched for the end of a head.
+        searched: usize,
+        max_head: usize,
+        max_headers: usize,
+        verdicts: Arc<Verdicts>,
+        // Boxed, because a connection that can be upgraded has to be `Unpin`.
+        linger: Option<Pin<Box<tokio::time::Sleep>>>,
+        lingered: usize,
+        closed: bool,
+    }
+}
+
+impl<T> Guarded<T> {
+    pub(super) fn new(
+        stream: T,
+        http2: bool,
+        max_head: usize,
+        max_headers: usize,
+        verdicts: Arc<Verdicts>,
+    ) -> Self {
+        Self {
+            stream,
+            state: if http2 { State::Opaque } else { State::Begin },
+            held: BytesMut::new(),
+            cleared: 0,
+            searched: 0,
+            max_head,
+            max_headers,
+            verdicts,
+            linger: None,
+            lingered: 0,
+            closed: false,
+        }
+    }
+}
+
+/// What the guard makes of the bytes that it holds.
+struct Sorter<'a> {
+    state: &'a mut State,
+    searched: usize,
+    max_head: usize,
+    max_headers: usize,
+    verdicts: &'a Verdicts,
+}
+
+impl Sorter<'_> {
+    /// How many of `bytes` may be passed on. In [`State::Refused`] the placeholder is to follow them, unless a
+    /// body was at fault.
+    fn clear(&mut self, bytes: &[u8]) -> Result<usize, Malformed> {
+        let mut at = 0;
+        loop {
+            let rest = bytes.get(at..).unwrap_or_default();
+            if rest.is_empty() {
+                return Ok(at);
+            }
+            match self.state {
+                State::Begin => {
+                    let len = rest.len().min(PREFACE.len());
+                    if rest.get(..len) != PREFACE.get(..len) {
+                        *self.state = State::Head;
+                    } else if len < PREFACE.len() {
+                        return Ok(at);
+                    } else {
+                        *self.state = State::Opaque;
+                    }
+                }
+                State::Opaque => return Ok(bytes.len()),
+                State::Refused => return Ok(at),
+                State::Head => match self.head(rest, if at == 0 { self.searched } else { 0 }) {
+                    None => return Ok(at),
+                    Some(Ok((len, body))) => {
+                        self.verdicts.passed.fetch_add(1, Relaxed);
+                        at += len;
+                        if body != Body::None {
+                            *self.state = State::Body(body);
+                        }
+                    }
+                    Some(Err(why)) => {
+                        let index = self.verdicts.passed.fetch_add(1, Relaxed);
+                        let _ = self.verdicts.refused.set((index, why));
+                        *self.state = State::Refused;
+                        return Ok(at);
+                    }
+                },
+                State::Body(body) => {
+                    match body.advance(rest) {
+                        Ok(len) => at += len,
+                        Err(why) => {
+                            *self.state = State::Refused;
+                            return Err(why);
+                        }
+                    }
+                    if matches!(self.state, State::Body(Body::None)) {
+                        *self.state = State::Head;
+                    }
+                }
+            }
+        }
+    }
+
+    fn head(&self, bytes: &[u8], searched: usize) -> Option<Result<(usize, Body), Malformed>> {
+        // A line end before a request line is passed over (RFC 9112, section 2.2).
+        let blank = if bytes.starts_with(b"\r\n") { 2 } else { 0 };
+        let rest = bytes.get(blank..).unwrap_or_default();
+        match search_end(rest, searched.saturating_sub(blank)) {
+            Search::Found(len) if len <= self.max_head => {
+                let head = rest.get(..len).unwrap_or_default();
+                Some(check_head(head, self.max_headers).map(|body| (blank + len, body)))
+            }
+            Search::Hopeless => Some(Err(Malformed::LineEnd)),
+            Search::Incomplete if rest.len() <= self.max_head => None,
+            Search::Found(_) | Search::Incomplete => Some(Err(too_large(rest))),
+        }
+    }
+}
+
+impl<T: AsyncRead> AsyncRead for Guarded<T> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut this = self.project();
+        loop {
+            if *this.cleared > 0 {
+                let len = (*this.cleared).min(buf.remaining());
+                buf.put_slice(this.held.get(..len).unwrap_or_default());
+                this.held.advance(len);
+                *this.cleared -= len;
+                return Poll::Ready(Ok(()));
+            }
+            if matches!(this.state, State::Refused) {
+                // hyper waits for the end of a connection that is not read any more by other means.
+                return Poll::Pending;
+            }
+            if this.verdicts.opaque.load(Relaxed) && !matches!(this.state, State::Opaque) {
+                *this.state = State::Opaque;
+                *this.cleared = this.held.len();
+                continue;
+            }
+            if this.held.is_empty() && matches!(this.state, State::Opaque) {
+                return this.stream.poll_read(cx, buf);
+            }
+            let before = buf.filled().len();
+            ready!(this.stream.as_mut().poll_read(cx, buf))?;
+            let came = buf.filled().len() - before;
+            if came == 0 {
+                return Poll::Ready(Ok(()));
+            }
+            let mut sorter = Sorter {
+                state: this.state,
+                searched: *this.searched,
+                max_head: *this.max_head,
+                max_headers: *this.max_headers,
+                verdicts: this.verdicts,
+            };
+            if this.held.is_empty() {
+                // The usual case: what came is passed on where it is.
+                let bytes = buf.filled().get(before..).unwrap_or_default();
+                let cleared = sorter.clear(bytes).map_err(invalid)?;
+                if cleared < came && !matches!(this.state, State::Refused) {
+                    let rest = bytes.get(cleared..).unwrap_or_default();
+                    this.held.extend_from_slice(rest);
+                    *this.searched = rest.len();
+                }
+                buf.set_filled(before + cleared);
+                if matches!(this.state, State::Refused) {
+                    this.held.extend_from_slice(PLACEHOLDER);
+                    *this.cleared = PLACEHOLDER.len();
+                }
+                if cleared > 0 {
+                    return Poll::Ready(Ok(()));
+                }
+            } else {
+                let bytes = buf.filled().get(before..).unwrap_or_default();
+                this.held.extend_from_slice(bytes);
+                buf.set_filled(before);
+                *this.cleared = sorter.clear(this.held).map_err(invalid)?;
+                if matches!(this.state, State::Refused) {
+                    this.held.truncate(*this.cleared);
+                    this.held.extend_from_slice(PLACEHOLDER);
+                    *this.cleared = this.held.len();
+                }
+                *this.searched = this.held.len() - *this.cleared;
+            }
+        }
+    }
+}
+
+fn invalid(why: Malformed) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why.as_str())
+}
+
+impl<T: AsyncRead + AsyncWrite> AsyncWrite for Guarded<T> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.project().stream.poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.project().stream.poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut this = self.project();
+        if !*this.closed {
+            ready!(this.stream.as_mut().poll_shutdown(cx))?;
+            *this.closed = true;
+        }
+        if !matches!(this.state, State::Refused) {
+            return Poll::Ready(Ok(()));
+        }
+        if this.linger.is_none() {
+            *this.linger = Some(Box::pin(tokio::time::sleep(LINGER)));
+        }
+        if let Some(linger) = this.linger.as_mut()
+            && linger.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(Ok(()));
+        }
+        let mut rest = [0; 4096];
+        loop {
+            let mut buf = ReadBuf::new(&mut rest);
+            match ready!(this.stream.as_mut().poll_read(cx, &mut buf)) {
+                Ok(()) if !buf.filled().is_empty() && *this.lingered < LINGER_BYTES => {
+                    *this.lingered += buf.filled().len();
+                }
+                _ => return Poll::Ready(Ok(())),
+            }
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.project().stream.poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}

@@ -1,0 +1,300 @@
+//! Clients that are slow, silent or hostile, hundreds at once: they are gone at their deadline, everybody else is
+//! served meanwhile, and what they took is given back.
+
+use std::time::Duration;
+
+use proactions_testkit::{Ending, Gate, RawClient, Reply, Upstream};
+use tokio::time::Instant;
+
+use crate::harness::{ECHO_TARGET, Hub, PATIENCE, Req};
+
+const LISTENER: &str = "  listener:
+    maxConnections: 5000
+    maxConnectionsPerAddress: 5000
+    tlsHandshakeTimeout: 1000
+    firstByteTimeout: 1000
+    headerTimeout: 1000
+    idleTimeout: 1500
+    writeTimeout: 1000
+    bodyFrameTimeout: 1000
+    bodyTimeout: 2000
+";
+
+/// Resident memory of the hub, in MiB.
+fn memory(hub: &Hub) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", hub.process.id())).unwrap();
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS"))
+        .unwrap();
+    let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+    kib / 1024
+}
+
+/// Sends good requests, each on a connection of its own, and fails if one is not served soon.
+async fn good_requests(hub: &Hub, count: usize) {
+    for _ in 0..count {
+        let began = Instant::now();
+        assert_eq!(hub.send(&Req::get("/health")).await.status, 200);
+        assert!(
+            began.elapsed() < Duration::from_secs(5),
+            "{:?}",
+            began.elapsed()
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hundreds_of_slow_clients_of_each_kind_are_cut() {
+    // Fewer than the kernel queues: those beyond are half open, and nobody but the kernel can close them.
+    const EACH: usize = 120;
+    let upstream = Upstream::start(Reply::huge(64 * 1024 * 1024));
+    let hub = Hub::start(&format!(
+        "hub:\n{LISTENER}targets:\n  - {{id: up, provider: custom, apiKey: k, endpoint: '{}'}}\n",
+        upstream.url("/{path}")
+    ))
+    .await;
+    good_requests(&hub, 50).await;
+    let before = memory(&hub);
+    let unread = Req::chat(false).to_bytes();
+    let mut clients = tokio::task::JoinSet::new();
+    for (kind, first, drip) in [
+        ("silent", b"".to_vec(), None),
+        ("half a preface", b"PRI * HTTP/2.0\r\n".to_vec(), None),
+        (
+            "preface only",
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
+            None,
+        ),
+        (
+            "slow header",
+            b"GET /health HTTP/1.1\r\nhost: h\r\nx: ".to_vec(),
+            Some(b"y"),
+        ),
+        (
+            "slow body",
+            b"POST /v1/chat/completions HTTP/1.1\r\nhost: h\r\ncontent-type: application/json\r\n\
+              content-length: 900\r\n\r\n{"
+                .to_vec(),
+            Some(b" "),
+        ),
+        ("slow read", unread.clone(), None),
+    ] {
+        // Each slow reader has an upstream call of its own; a tenth of them is enough to show it.
+        let count = if kind == "slow read" { EACH / 10 } else { EACH };
+        for _ in 0..count {
+            let (first, addr) = (first.clone(), hub.addr);
+            clients.spawn(async move {
+                let mut client = RawClient::connect(addr).await.unwrap();
+                let _ = client.send(&first).await;
+                let began = Instant::now();
+                if kind == "slow read" {
+                    tokio::time::sleep(Duration::from_secs(4)).await;
+                }
+                while let Some(drip) = drip {
+                    if client.send(drip).await.is_err() || began.elapsed() > Duration::from_secs(6)
+                    {
+                        break;
+                    }
+                    tokio::time::sleep(Duration::from_millis(400)).await;
+                }
+                let seen = client.read_to_end(Duration::from_secs(8)).await;
+                (kind, seen.ending, seen.bytes.len())
+            });
+        }
+    }
+    good_requests(&hub, 300).await;
+    for (kind, ending, len) in clients.join_all().await {
+        assert_ne!(ending, Ending::Deadline, "{kind}");
+        if kind == "slow read" {
+            assert!(len < 64 * 1024 * 1024, "an unread answer was sent whole");
+        }
+    }
+    good_requests(&hub, 50).await;
+    let after = memory(&hub);
+    assert!(
+        after < before + 64,
+        "{before} MiB before, {after} MiB after"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hundreds_of_half_handshakes_are_cut() {
+    let pki = crate::tls::Pki::new();
+    pki.install("hub", &pki.server("hub"));
+    let hub = Hub::start(&crate::tls::yaml(&pki, "hub", LISTENER)).await;
+    let before = memory(&hub);
+    let mut clients = tokio::task::JoinSet::new();
+    for _ in 0..400 {
+        let addr = hub.addr;
+        clients.spawn(async move {
+            let mut client = RawClient::connect(addr).await.unwrap();
+            let _ = client
+                .send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")
+                .await;
+            client.read_to_end(Duration::from_secs(8)).await.ending
+        });
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    // The port still answers, here one that speaks plainly.
+    for _ in 0..50 {
+        assert_eq!(hub.send(&Req::get("/health")).await.status, 400);
+    }
+    for ending in clients.join_all().await {
+        assert_ne!(ending, Ending::Deadline);
+    }
+    assert!(memory(&hub) < before + 64);
+}
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let len = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    let head = [len[1], len[2], len[3], kind, flags];
+    [&head[..], &stream.to_be_bytes(), payload].concat()
+}
+
+/// The header block of `GET /health`, or of a chat that is posted.
+fn block(path: &str) -> Vec<u8> {
+    let mut block = vec![if path == "/health" { 0x82 } else { 0x83 }, 0x86, 0x04];
+    block.push(u8::try_from(path.len()).unwrap());
+    block.extend_from_slice(path.as_bytes());
+    block.extend_from_slice(&[0x01, 0x01, b'h']);
+    block
+}
+
+fn script(name: &str) -> Vec<u8> {
+    let mut bytes = [PREFACE, &frame(4, 0, 0, &[])].concat();
+    let streams = (0..4000_u32).map(|index| index * 2 + 1);
+    match name {
+        "rapid reset" => {
+            for stream in streams {
+                bytes.extend(frame(1, 0x5, stream, &block("/health")));
+                bytes.extend(frame(3, 0, stream, &8_u32.to_be_bytes()));
+            }
+        }
+        "resets that the server makes" => {
+            for stream in streams {
+                bytes.extend(frame(1, 0x4, stream, &block("/v1/chat/completions")));
+                // A window update of nothing is an error of the stream.
+                bytes.extend(frame(8, 0, stream, &[0; 4]));
+            }
+        }
+        "continuations" => {
+            bytes.extend(frame(1, 0, 1, &block("/health")));
+            for _ in 0..20_000 {
+                bytes.extend(frame(9, 0, 1, b"\x00\x01a\x01b"));
+            }
+        }
+        "empty continuations" => {
+            bytes.extend(frame(1, 0, 1, &block("/health")));
+            for _ in 0..50_000 {
+                bytes.extend(frame(9, 0, 1, b""));
+            }
+        }
+        "pings" => {
+            for _ in 0..50_000 {
+                bytes.extend(frame(6, 0, 0, &[0; 8]));
+            }
+        }
+        "settings" => {
+            for _ in 0..50_000 {
+                bytes.extend(frame(4, 0, 0, b"\x00\x04\x00\x00\xff\xff"));
+            }
+        }
+        "empty data" => {
+            bytes.extend(frame(1, 0x4, 1, &block("/v1/chat/completions")));
+            for _ in 0..50_000 {
+                bytes.extend(frame(0, 0, 1, b""));
+            }
+        }
+        "header bomb" => {
+            // One long value, put into the table, then named over and over.
+            let mut first = block("/health");
+            first.extend_from_slice(b"\x40\x01a\x7f\x81\x1e");
+            first.extend(std::iter::repeat_n(b'v', 127 + 0x81 - 0x80 + (0x1e << 7)));
+            bytes.extend(frame(1, 0x5, 1, &first));
+            for stream in streams.skip(1) {
+                let mut again = block("/health");
+                again.extend(std::iter::repeat_n(0xbe, 4000));
+                bytes.extend(frame(1, 0x5, stream, &again));
+            }
+        }
+        "zero window" => {
+            // The client takes nothing of any answer.
+            bytes.extend(frame(4, 0, 0, b"\x00\x04\x00\x00\x00\x00"));
+            for stream in (0..100_u32).map(|index| index * 2 + 1) {
+                bytes.extend(frame(1, 0x5, stream, &block("/health")));
+            }
+        }
+        _ => panic!("{name}"),
+    }
+    bytes
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn floods_of_frames_hurt_nobody_else() {
+    let hub = Hub::start(&format!("hub:\n{LISTENER}{ECHO_TARGET}")).await;
+    good_requests(&hub, 50).await;
+    let before = memory(&hub);
+    for name in [
+        "rapid reset",
+        "resets that the server makes",
+        "continuations",
+        "empty continuations",
+        "pings",
+        "settings",
+        "empty data",
+        "header bomb",
+        "zero window",
+    ] {
+        let bytes = script(name);
+        let mut clients = tokio::task::JoinSet::new();
+        for _ in 0..10 {
+            let (bytes, addr) = (bytes.clone(), hub.addr);
+            clients.spawn(async move {
+                let mut client = RawClient::connect(addr).await.unwrap();
+                // The hub may close in the middle of it.
+                let sent = tokio::time::timeout(Duration::from_secs(10), client.send(&bytes)).await;
+                let _ = sent;
+                client.read_to_end(Duration::from_secs(10)).await.ending
+            });
+        }
+        good_requests(&hub, 30).await;
+        for ending in clients.join_all().await {
+            assert_ne!(ending, Ending::Deadline, "{name}");
+        }
+        let now = memory(&hub);
+        assert!(
+            now < before + 96,
+            "{name}: {before} MiB before, {now} MiB now"
+        );
+    }
+    good_requests(&hub, 30).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hundred_streams_survive_sigterm() {
+    let gate = Gate::closed();
+    let upstream = Upstream::start(Reply::chat_stream(3).gated(&gate));
+    let mut hub = Hub::start(&format!(
+        "hub:\n  shutdownTimeout: 20000\ntargets:\n  - {{id: up, provider: custom, apiKey: k, endpoint: '{}'}}\n",
+        upstream.url("/{path}")
+    ))
+    .await;
+    let mut clients = Vec::new();
+    for _ in 0..200 {
+        let mut client = hub.connect().await;
+        client.send(Req::chat(true).to_bytes()).await.unwrap();
+        clients.push(client);
+    }
+    upstream.until_requests(200).await;
+    hub.process.terminate();
+    hub.process.wait_for_line("draining").await;
+    gate.open();
+    for mut client in clients {
+        let answer = client.next_response(PATIENCE).await.unwrap();
+        assert!(answer.body_text().ends_with("data: [DONE]\n\n"));
+    }
+    assert_eq!(hub.process.exit_code().await, 0);
+}
