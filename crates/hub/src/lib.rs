@@ -155,8 +155,8 @@ impl Hub {
     pub async fn build(policies: &Policies, logging: &Logging) -> Result<Self, StartError> {
         let kept = Kept::new(policies)?;
         let identity = tls::identity(policies)?;
-        for warning in identity.iter().flat_map(|identity| &identity.warnings) {
-            tracing::warn!("{}: {}", warning.key, warning.message);
+        if let Some(identity) = &identity {
+            reload::warn(&identity.warnings);
         }
         let pipeline = compose::pipeline(policies, logging, &kept)?;
         let internal_pipeline = compose::internal(policies, logging, &kept)?;

@@ -111,7 +111,7 @@ pub(crate) fn serve(
     // Handles to counters are made from here on.
     crate::metrics::recorder();
     for warning in &loaded.warnings {
-        tracing::warn!("{warning}");
+        tracing::warn!("{}", reload::line(&warning.to_string()));
     }
 
     let runtime = tokio::runtime::Builder::new_multi_thread()

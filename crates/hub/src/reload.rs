@@ -231,14 +231,14 @@ fn needs_restart(key: &str) -> ConfigError {
     ConfigError::new(key, "it cannot change while the hub runs; restart it")
 }
 
-fn warn(warnings: &[ConfigProblem]) {
+pub(crate) fn warn(warnings: &[ConfigProblem]) {
     for warning in warnings {
         tracing::warn!("{}", line(&format!("{}: {}", warning.key, warning.message)));
     }
 }
 
 /// A problem as a line of a log, where what follows `key:` would be taken for a secret.
-fn line(problem: &str) -> String {
+pub(crate) fn line(problem: &str) -> String {
     problem.replace(": ", " - ")
 }
 
