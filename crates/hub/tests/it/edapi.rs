@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use proactions_testkit::{Edapi, EdapiMode, Gate, Reply, Upstream};
+use proactions_testkit::{Edapi, EdapiMode, Gate, Reply, TestCertificates, TlsFront, Upstream};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -244,4 +244,25 @@ async fn the_credential_stays_between_client_and_edapi() {
     .collect();
     assert!(seen.is_empty(), "{seen:?}");
     assert!(hub.output().contains("edapi_unavailable"));
+}
+
+#[tokio::test]
+async fn over_tls_with_a_private_authority() {
+    let edapi = Edapi::start();
+    edapi.allow_token("the-users-token", "ada");
+    let certificates = TestCertificates::new();
+    let front = TlsFront::start(edapi.addr(), &certificates);
+    let folder = tempfile::tempdir().unwrap();
+    certificates.write_to(folder.path());
+    let ca = folder.path().join("ca.pem");
+    for (tls, status) in [
+        (format!("tls: {{ca: '{}'}}", ca.display()), 200),
+        ("tls: {rejectUnauthorized: false}".to_owned(), 200),
+        ("revalidateAfter: 300000".to_owned(), 503),
+    ] {
+        let yaml = config(&edapi, &tls).replace(&edapi.url(), &front.url("/edapi"));
+        let hub = Hub::start(&format!("{yaml}{ECHO_TARGET}")).await;
+        let answer = hub.send(&with_token("the-users-token")).await;
+        assert_eq!(answer.status, status, "{tls}: {}", answer.body_text());
+    }
 }
