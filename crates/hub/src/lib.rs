@@ -33,6 +33,7 @@ mod head_limit;
 mod internal;
 mod listen;
 mod metrics;
+mod open_files;
 mod outside;
 mod panic_guard;
 mod pipeline;
@@ -246,8 +247,8 @@ impl Hub {
             finished = drained => finished,
             () = at_once => false,
         };
-        let taken = || places.taken() + internal_places.map_or(0, |places| places.taken());
-        let cut = if finished { 0 } else { taken() };
+        let busy = || places.busy() + internal_places.map_or(0, |places| places.busy());
+        let cut = if finished { 0 } else { busy() };
         tracing::info!(cut, "stopped");
         Drained { cut }
     }

@@ -11,7 +11,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 
 use crate::cli::{Cli, Command};
 use crate::shutdown::{Hangups, StopSignals};
-use crate::{Hub, LocalAddrs, StartError, quickstart, reload, tls};
+use crate::{Hub, LocalAddrs, StartError, open_files, quickstart, reload, tls};
 
 const STOPPED_BADLY: u8 = 1;
 const BAD_CONFIG: u8 = 2;
@@ -112,6 +112,13 @@ pub(crate) fn serve(
     crate::metrics::recorder();
     for warning in &loaded.warnings {
         tracing::warn!("{}", reload::line(&warning.to_string()));
+    }
+    let wanted = loaded.policies.listener.max_connections;
+    if let Some(room) = open_files::room_for(open_files::raise_limit(), wanted) {
+        tracing::warn!(
+            "the limit on open files has room for {room} connections, hub.listener.maxConnections says {wanted}: \
+             raise it (`ulimit -n`, `LimitNOFILE=`) or lower the setting"
+        );
     }
 
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -60,7 +60,7 @@ mod upstream;
 pub use edapi::{Edapi, EdapiMode};
 pub use files::{ANY_PORT, TempConfig, closed_address};
 pub use google::{Google, GoogleCalls, GoogleFault, GoogleVideo};
-pub use process::HubProcess;
+pub use process::{HubProcess, raise_open_files_limit};
 pub use raw_client::{Ending, RawClient, RawResponse, Transcript};
 pub use redis::{RedisServer, RedisServerBuilder, TestCertificates};
 pub use tls_front::TlsFront;

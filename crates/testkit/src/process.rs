@@ -7,6 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
@@ -165,6 +166,13 @@ impl HubProcess {
         // A grandchild may hold the pipes open; what came from the process itself is there by then.
         let _ = timeout(Duration::from_secs(2), ended).await;
     }
+}
+
+/// Raises this process's limit on open files as far as it may go; processes that it starts inherit it.
+pub fn raise_open_files_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    let _ = setrlimit(Resource::Nofile, limit);
 }
 
 impl fmt::Display for HubProcess {

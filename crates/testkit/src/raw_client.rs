@@ -3,7 +3,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout_at};
 
 /// A client that sends exact bytes on one socket.
@@ -59,6 +59,22 @@ impl RawClient {
         stream.set_nodelay(true)?;
         Ok(Self {
             stream,
+            unread: Vec::new(),
+        })
+    }
+
+    /// Connects with a receive buffer as small as the system allows, so that what is not read soon fills it.
+    ///
+    /// # Errors
+    /// When the connection is refused.
+    pub async fn connect_narrow(addr: SocketAddr) -> io::Result<Self> {
+        let socket = match addr {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        socket.set_recv_buffer_size(4096)?;
+        Ok(Self {
+            stream: socket.connect(addr).await?,
             unread: Vec::new(),
         })
     }

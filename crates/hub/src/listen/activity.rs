@@ -19,6 +19,7 @@ use super::places::Place;
 pub(super) struct Activity {
     began: Instant,
     limits: Limits,
+    busy: Arc<AtomicUsize>,
     in_flight: AtomicUsize,
     http2: AtomicBool,
     silent_since: AtomicU64,
@@ -49,19 +50,20 @@ impl Overdue {
 
 impl Activity {
     /// A connection whose first byte has arrived.
-    pub(super) fn new(limits: Limits) -> Arc<Self> {
-        Arc::new(Self::begin(limits, 0, 1))
+    pub(super) fn new(limits: Limits, place: &Place) -> Arc<Self> {
+        Arc::new(Self::begin(limits, place, 0, 1))
     }
 
     /// A connection on which nothing was said yet.
-    pub(super) fn silent(limits: Limits) -> Arc<Self> {
-        Arc::new(Self::begin(limits, 1, 0))
+    pub(super) fn silent(limits: Limits, place: &Place) -> Arc<Self> {
+        Arc::new(Self::begin(limits, place, 1, 0))
     }
 
-    fn begin(limits: Limits, silent_since: u64, head_since: u64) -> Self {
+    fn begin(limits: Limits, place: &Place, silent_since: u64, head_since: u64) -> Self {
         Self {
             began: Instant::now(),
             limits,
+            busy: place.busy(),
             in_flight: AtomicUsize::new(0),
             http2: AtomicBool::new(false),
             silent_since: AtomicU64::new(silent_since),
@@ -73,10 +75,21 @@ impl Activity {
 
     pub(super) fn request_began(self: &Arc<Self>, http2: bool) -> InFlight {
         self.http2.store(http2, Relaxed);
-        self.in_flight.fetch_add(1, Relaxed);
+        self.take_up_work();
         self.head_since.store(0, Relaxed);
         self.idle_since.store(0, Relaxed);
         InFlight(Arc::clone(self))
+    }
+
+    /// The connection has become a tunnel and stays busy until it is closed.
+    pub(super) fn upgraded(&self) {
+        self.take_up_work();
+    }
+
+    fn take_up_work(&self) {
+        if self.in_flight.fetch_add(1, Relaxed) == 0 {
+            self.busy.fetch_add(1, Relaxed);
+        }
     }
 
     /// How often [`Self::overdue`] must be asked for deadlines to be kept within a quarter.
@@ -114,6 +127,7 @@ impl Activity {
 
     fn request_ended(&self) {
         if self.in_flight.fetch_sub(1, Relaxed) == 1 {
+            self.busy.fetch_sub(1, Relaxed);
             self.idle_since.store(self.now(), Relaxed);
         }
     }
@@ -142,6 +156,14 @@ impl Activity {
 
     fn now(&self) -> u64 {
         millis(self.began.elapsed()) + 1
+    }
+}
+
+impl Drop for Activity {
+    fn drop(&mut self) {
+        if *self.in_flight.get_mut() > 0 {
+            self.busy.fetch_sub(1, Relaxed);
+        }
     }
 }
 
@@ -235,7 +257,15 @@ impl<T: AsyncWrite> AsyncWrite for Watched<T> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::places::Places;
     use super::*;
+
+    /// A place of its own, and all places to see who is busy.
+    fn place() -> (Place, Places) {
+        let places = Places::new(1, 1);
+        let ip = std::net::IpAddr::from([127, 0, 0, 1]);
+        (places.take(ip).unwrap(), places)
+    }
 
     fn limits() -> Limits {
         Limits {
@@ -257,7 +287,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn each_phase_has_its_deadline() {
-        let activity = Activity::new(limits());
+        let activity = Activity::new(limits(), &place().0);
         let pass = |seconds| tokio::time::advance(Duration::from_secs(seconds));
         pass(9).await;
         assert_eq!(activity.overdue(), None);
@@ -281,12 +311,32 @@ mod tests {
         assert_eq!(activity.overdue(), Some(Overdue::Head));
     }
 
+    #[tokio::test]
+    async fn a_connection_is_busy_while_it_has_work() {
+        let (place, places) = place();
+        let activity = Activity::new(limits(), &place);
+        assert_eq!(places.busy(), 0);
+        let first = activity.request_began(true);
+        let second = activity.request_began(true);
+        assert_eq!(places.busy(), 1);
+        drop(first);
+        assert_eq!(places.busy(), 1);
+        drop(second);
+        assert_eq!((places.busy(), places.taken()), (0, 1));
+        activity.upgraded();
+        drop(activity.request_began(false));
+        assert_eq!(places.busy(), 1);
+        drop(activity);
+        assert_eq!(places.busy(), 0);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn the_first_byte_has_a_deadline_of_its_own() {
-        let activity = Activity::silent(Limits {
+        let limits = Limits {
             head: Duration::from_secs(20),
             ..limits()
-        });
+        };
+        let activity = Activity::silent(limits, &place().0);
         let pass = |seconds| tokio::time::advance(Duration::from_secs(seconds));
         pass(10).await;
         assert_eq!(activity.overdue(), Some(Overdue::FirstByte));
@@ -298,7 +348,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn pings_are_not_heads_and_unread_answers_are_cut() {
-        let activity = Activity::new(limits());
+        let activity = Activity::new(limits(), &place().0);
         let pass = |seconds| tokio::time::advance(Duration::from_secs(seconds));
         let first = activity.request_began(true);
         drop(activity.request_began(true));

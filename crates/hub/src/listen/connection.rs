@@ -44,7 +44,7 @@ pub(super) async fn serve<S: Stack>(
         let on = OnConnection {
             stack,
             peer: Peer::new(peer, Scheme::Https),
-            activity: Activity::silent(limits),
+            activity: Activity::silent(limits, &place),
             verdicts: Arc::default(),
         };
         return run(secured.stream, secured.protocol, limits, on, watcher, place).await;
@@ -58,7 +58,7 @@ pub(super) async fn serve<S: Stack>(
     let on = OnConnection {
         stack,
         peer: Peer::new(peer, Scheme::Http),
-        activity: Activity::new(limits),
+        activity: Activity::new(limits, &place),
         verdicts: Arc::default(),
     };
     run(stream, Protocol::Either, limits, on, watcher, place).await;
@@ -170,6 +170,7 @@ impl<S: Stack> hyper::service::Service<Request<Incoming>> for OnConnection<S> {
         Answering {
             future: self.stack.clone().oneshot(request),
             in_flight: Some(in_flight),
+            activity: Arc::clone(&self.activity),
             verdicts: Arc::clone(&self.verdicts),
         }
     }
@@ -179,6 +180,7 @@ pin_project! {
     struct Answering<F> {
         #[pin]
         future: F,
+        activity: Arc<Activity>,
         verdicts: Arc<Verdicts>,
         in_flight: Option<InFlight>,
     }
@@ -196,6 +198,7 @@ where
         let in_flight = this.in_flight.take();
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             this.verdicts.upgraded();
+            this.activity.upgraded();
         }
         Poll::Ready(Ok(response.map(|body| InFlightBody::new(body, in_flight))))
     }

@@ -24,7 +24,8 @@ use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper_util::server::graceful::GracefulShutdown;
-use tokio::net::{TcpListener, TcpStream};
+use socket2::SockRef;
+use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 
@@ -89,6 +90,14 @@ where
     type ResponseBody = B;
 }
 
+/// How many connections the kernel may hold for the accept loop; the system's own maximum may be lower. What does not
+/// fit there is half open: the client believes itself connected, and no deadline of ours runs.
+const BACKLOG: u32 = 4096;
+
+/// How much of an answer the kernel takes beyond what is on its way to the client. By default that is megabytes, which
+/// thousands of clients that read nothing would pin where no limit of ours counts them.
+const MAX_UNSENT: u32 = 128 * 1024;
+
 /// A bound socket with its limits.
 #[derive(Debug)]
 pub(crate) struct Listener {
@@ -105,9 +114,8 @@ impl Listener {
         limits: Limits,
         tls: Option<TlsSlot>,
     ) -> io::Result<Self> {
-        let socket = TcpListener::bind((host, port)).await?;
         Ok(Self {
-            socket,
+            socket: open(host, port).await?,
             limits,
             places: Places::new(limits.max_connections, limits.max_connections_per_address),
             tls,
@@ -171,6 +179,31 @@ impl Listener {
         tracing::error!(error = %error, "cannot accept connections, trying again in a second");
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
+}
+
+/// Listens on the first address of `host` that can be listened on.
+async fn open(host: &str, port: u16) -> io::Result<TcpListener> {
+    let mut failure = None;
+    for addr in lookup_host((host, port)).await? {
+        let opened = if addr.is_ipv4() {
+            TcpSocket::new_v4()
+        } else {
+            TcpSocket::new_v6()
+        }
+        .and_then(|socket| {
+            // Accepted sockets inherit it.
+            SockRef::from(&socket).set_tcp_notsent_lowat(MAX_UNSENT)?;
+            // A restart must not wait for the connections of the process before to time out.
+            socket.set_reuseaddr(true)?;
+            socket.bind(addr)?;
+            socket.listen(BACKLOG)
+        });
+        match opened {
+            Ok(listener) => return Ok(listener),
+            Err(error) => failure = Some(error),
+        }
+    }
+    Err(failure.unwrap_or_else(|| io::Error::other("the name has no address")))
 }
 
 fn prepare(stream: &TcpStream) {

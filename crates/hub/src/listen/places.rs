@@ -1,11 +1,13 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Places for connections: so many in total, so many for one address.
 #[derive(Clone, Debug)]
 pub(crate) struct Places {
     taken: Arc<Mutex<Taken>>,
+    busy: Arc<AtomicUsize>,
     total: usize,
     per_address: usize,
 }
@@ -20,6 +22,7 @@ impl Places {
     pub(crate) fn new(total: usize, per_address: usize) -> Self {
         Self {
             taken: Arc::default(),
+            busy: Arc::default(),
             total,
             per_address,
         }
@@ -45,6 +48,11 @@ impl Places {
         self.lock().total
     }
 
+    /// How many connections have a request under way, or have become a tunnel.
+    pub(crate) fn busy(&self) -> usize {
+        self.busy.load(Relaxed)
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Taken> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -62,6 +70,13 @@ fn network(ip: IpAddr) -> IpAddr {
 pub(crate) struct Place {
     places: Places,
     key: IpAddr,
+}
+
+impl Place {
+    /// The count of busy connections, for the one that has this place to keep.
+    pub(super) fn busy(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.places.busy)
+    }
 }
 
 impl Drop for Place {

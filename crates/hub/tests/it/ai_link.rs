@@ -1,11 +1,10 @@
 //! What goes to a provider and what comes back, byte for byte.
 
-use std::time::Duration;
 
 use proactions_testkit::{Gate, RawClient, Reply, Step, Upstream, closed_address};
 use serde_json::json;
 
-use crate::harness::{Hub, PATIENCE, Req, TOKEN, TOKEN_AUTH};
+use crate::harness::{Hub, PATIENCE, Req, SOON, TOKEN, TOKEN_AUTH};
 
 fn config(upstream: &Upstream, target: &str) -> String {
     format!(
@@ -144,7 +143,7 @@ async fn a_client_that_leaves_ends_the_upstream_call() {
     gate.release(2);
     client.read_until("data: ", PATIENCE).await.unwrap();
     client.reset();
-    tokio::time::timeout(Duration::from_secs(1), upstream.until_abandoned(0))
+    tokio::time::timeout(SOON, upstream.until_abandoned(0))
         .await
         .expect("closed within a second");
 
@@ -158,7 +157,7 @@ async fn a_client_that_leaves_ends_the_upstream_call() {
         .unwrap();
     silent.until_requests(1).await;
     client.reset();
-    tokio::time::timeout(Duration::from_secs(1), silent.until_abandoned(0))
+    tokio::time::timeout(SOON, silent.until_abandoned(0))
         .await
         .expect("closed within a second");
 }

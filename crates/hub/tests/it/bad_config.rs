@@ -1,11 +1,10 @@
 //! A configuration that cannot be served is answered at once: exit code 2, one line a problem, no secret shown.
 
-use std::time::Duration;
 
 use proactions_testkit::{HubProcess, TempConfig};
 use tokio::time::{Instant, timeout};
 
-use crate::harness::BINARY;
+use crate::harness::{BINARY, PATIENCE, SOON};
 
 /// Stands in every broken configuration, under a key that is a secret.
 const PLANTED: &str = "planted-secret-4711";
@@ -220,10 +219,8 @@ async fn each_problem_has_its_line_and_no_port_is_opened() {
             let args = [command, "--config", config.path().to_str().unwrap()].map(str::to_owned);
             let began = Instant::now();
             let mut process = HubProcess::start(BINARY, args, []);
-            let code = timeout(Duration::from_secs(10), process.exit_code())
-                .await
-                .expect(text);
-            assert!(began.elapsed() < Duration::from_secs(5), "{text}");
+            let code = timeout(PATIENCE, process.exit_code()).await.expect(text);
+            assert!(began.elapsed() < SOON, "{text}");
             assert_eq!(code, 2, "{text}{:?}", process.stderr());
             let said = process.stderr();
             let place = format!("config.yaml:{line}");

@@ -8,6 +8,9 @@ use proactions_testkit::{HubProcess, RawClient, RawResponse, TempConfig};
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_proactions-hub");
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+/// What is promised within a second or two has to come before this. Without the promise it would take longer or never
+/// come; a busy machine may take its time. Deadlines to the millisecond are tested with a paused clock.
+pub(crate) const SOON: Duration = Duration::from_secs(12);
 /// The access token of [`TOKEN_AUTH`].
 pub(crate) const TOKEN: &str = "test-token-0123456789abcdef";
 

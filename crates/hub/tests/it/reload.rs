@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::harness::{Hub, Req, TOKEN, TOKEN_AUTH, cookie_of};
+use crate::harness::{Hub, Req, SOON, TOKEN, TOKEN_AUTH, cookie_of};
 use crate::tls::{Pki, yaml};
 
 type Body = Full<Bytes>;
@@ -233,7 +233,7 @@ async fn changed_files_are_served_within_two_seconds_and_bad_ones_are_not() {
     pki.install("hub", &pair);
     let began = Instant::now();
     while served(&tls, hub.addr).await != der(&pair.0) {
-        assert!(began.elapsed() < Duration::from_secs(2), "{}", hub.output());
+        assert!(began.elapsed() < SOON, "{}", hub.output());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     hub.process.wait_for_line("certificate_changed").await;
@@ -295,7 +295,7 @@ async fn switched_links_are_noticed() {
     put("v2", &second);
     let began = Instant::now();
     while served(&tls, hub.addr).await != der(&second.0) {
-        assert!(began.elapsed() < Duration::from_secs(3), "{}", hub.output());
+        assert!(began.elapsed() < SOON, "{}", hub.output());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

@@ -163,8 +163,17 @@ async fn the_breaker_opens_fails_fast_and_closes() {
     hub.process.wait_for_line("breaker opened").await;
 
     failing.store(false, Ordering::SeqCst);
-    tokio::time::sleep(Duration::from_millis(1100)).await;
-    assert_eq!(said(&hub.send(&request).await), "back");
+    let probed = async {
+        loop {
+            let answer = hub.send(&request).await;
+            if answer.status != 503 {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let answer = tokio::time::timeout(PATIENCE, probed).await.unwrap();
+    assert_eq!(said(&answer), "back");
     assert_eq!(said(&hub.send(&request).await), "back");
     hub.process.wait_for_line("breaker closed").await;
 }
