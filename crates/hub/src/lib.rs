@@ -30,6 +30,7 @@ mod body_deadline;
 mod cli;
 mod compose;
 mod head_limit;
+mod healthcheck;
 mod internal;
 mod listen;
 mod metrics;

@@ -11,17 +11,19 @@ use tracing_subscriber::layer::SubscriberExt as _;
 
 use crate::cli::{Cli, Command};
 use crate::shutdown::{Hangups, StopSignals};
-use crate::{Hub, LocalAddrs, StartError, open_files, quickstart, reload, tls};
+use crate::{Hub, LocalAddrs, StartError, healthcheck, open_files, quickstart, reload, tls};
 
 const STOPPED_BADLY: u8 = 1;
+const UNHEALTHY: u8 = 1;
 const BAD_CONFIG: u8 = 2;
 
-/// Runs the program `proactions-hub` and returns its exit code: 0, 1 if the hub could not start or requests were cut,
-/// 2 if the configuration or the command line cannot be used.
+/// Runs the program `proactions-hub` and returns its exit code: 0, 1 if the hub could not start, requests were cut or
+/// a health check failed, 2 if the configuration or the command line cannot be used.
 #[must_use]
 pub fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Check(file) => load(&file.config).and_then(|loaded| check(&loaded)),
+        Command::Healthcheck(args) => healthcheck::run(&args),
         Command::Quickstart { port } => quickstart::run(port),
         Command::Serve(file) => {
             load(&file.config).and_then(|loaded| serve(&loaded, Some(&file.config), |_| ()))
@@ -65,6 +67,13 @@ impl Failure {
         self
     }
 
+    pub(crate) fn unhealthy(line: impl ToString) -> Self {
+        Self {
+            code: UNHEALTHY,
+            lines: vec![line.to_string()],
+        }
+    }
+
     pub(crate) fn in_config(report: impl ToString) -> Self {
         Self {
             code: BAD_CONFIG,
@@ -73,7 +82,7 @@ impl Failure {
     }
 }
 
-fn load(path: &Path) -> Result<Loaded, Failure> {
+pub(crate) fn load(path: &Path) -> Result<Loaded, Failure> {
     Loader::new(path)
         .process_env()
         .load()

@@ -2,6 +2,7 @@
 
 mod certificate;
 mod client;
+mod itself;
 mod key;
 mod server;
 
@@ -16,6 +17,7 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
 pub(crate) use self::certificate::subject_of;
 pub(crate) use self::client::client_config;
+pub(crate) use self::itself::ToItself;
 pub(crate) use self::server::{Identity, Stamp};
 
 /// No certificate bundle is larger; a path to something else ends here.

@@ -19,6 +19,7 @@ mod forward;
 mod guide;
 mod harness;
 mod headers;
+mod healthcheck;
 mod http2;
 mod internal;
 mod limits;
