@@ -94,6 +94,8 @@ fn load(
         Some(verifier) => builder.with_client_cert_verifier(verifier),
     }
     .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+    // `ciphers` is an order of preference, and without it the strongest come first; a client may have older habits.
+    config.ignore_client_order = true;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     if settings.client_certificates == ClientCertificates::NotAsked {
         config.ticketer = aws_lc_rs::Ticketer::new()

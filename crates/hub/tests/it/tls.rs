@@ -294,6 +294,30 @@ async fn each_configuration_serves_whom_it_should_and_nobody_else() {
 }
 
 #[tokio::test]
+async fn the_hub_prefers_its_own_order() {
+    let pki = Pki::new();
+    pki.install("hub", &pki.server("hub"));
+    let weakest_first =
+        "-tls1_2 -cipher ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384";
+    let older_first = "-tls1_3 -ciphersuites TLS_CHACHA20_POLY1305_SHA256:TLS_AES_256_GCM_SHA384";
+    let own = "    ciphers: ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-ECDSA-AES128-GCM-SHA256\n";
+    let any = "-tls1_2 -cipher ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305";
+    for (lines, args, chosen) in [
+        ("", weakest_first, "ECDHE-ECDSA-AES256-GCM-SHA384"),
+        ("", older_first, "TLS_AES_256_GCM_SHA384"),
+        (own, any, "ECDHE-ECDSA-CHACHA20-POLY1305"),
+    ] {
+        let hub = Hub::start(&yaml(&pki, "hub", lines)).await;
+        let (good, text) = s_client(&hub, &pki, args).await;
+        assert!(good, "{text}");
+        assert!(
+            text.contains(&format!("Cipher is {chosen}")),
+            "{args}: {text}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn what_openssl_sees() {
     let pki = Pki::new();
     // The certificate alone: the chain is completed from `ca`, without the root.
