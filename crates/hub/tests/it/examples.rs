@@ -40,12 +40,21 @@ async fn the_development_example_serves() {
 
 #[tokio::test]
 async fn the_production_example_serves() {
+    serves_beside_edapi_and_redis("production-edapi-redis").await;
+}
+
+#[tokio::test]
+async fn the_containers_example_serves() {
+    serves_beside_edapi_and_redis("containers").await;
+}
+
+async fn serves_beside_edapi_and_redis(example: &str) {
     let redis = RedisServer::start().await;
     let edapi = Edapi::start();
     edapi.allow_token("the-users-token", "ada");
     let logs = tempfile::tempdir().unwrap();
-    let config = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../examples/production-edapi-redis/config.yaml");
+    let config =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../examples/{example}/config.yaml"));
     let args = ["serve", "--config", config.to_str().unwrap()].map(str::to_owned);
     let mut env: Vec<_> = ENV.map(|(name, value)| (name, value.to_owned())).into();
     env.extend([
