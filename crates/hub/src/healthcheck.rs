@@ -160,17 +160,24 @@ impl Question {
             return Ok(self.ask(&client).await?);
         };
         loop {
-            let to_itself = ToItself::new(settings)?;
-            let answer = self.ask_over(&to_itself, shown).await?;
-            if !to_itself.met_another() {
-                return Ok(answer?);
+            let pinned = ToItself::new(settings);
+            if let Ok(to_itself) = &pinned {
+                let answer = self.ask_over(to_itself, shown).await?;
+                if !to_itself.met_another() {
+                    return Ok(answer?);
+                }
             }
-            if let Some(any) = ToItself::after_another(settings)? {
-                self.ask_over(&any, shown).await??;
+            if let Some(any) = ToItself::while_refused(settings)? {
+                let answer = self.ask_over(&any, shown).await?;
+                if answer.is_err() {
+                    // What is wrong with the file may be why.
+                    pinned?;
+                }
+                answer?;
+                let refused = any.unpinned.unwrap_or_default();
                 let _ = writeln!(
                     io::stderr(),
-                    "healthy, but with an earlier certificate: {}",
-                    any.unpinned.as_deref().unwrap_or_default()
+                    "healthy, but with an earlier certificate: {refused}"
                 );
                 return Ok(());
             }

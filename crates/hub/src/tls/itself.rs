@@ -35,16 +35,17 @@ impl ToItself {
         Self::expecting(settings, chain.into_iter().next()).map_err(in_section)
     }
 
-    /// What to do when another certificate was met. A pair of files that a hub could start with is served within two
-    /// seconds, so until then it may be tried again: `None`. If the files hold no such pair, a running hub has
-    /// refused them and goes on with the one that it had, which nobody else can know: then any certificate is good.
-    /// That gives away nothing. The question is public and so is the answer, and in plain HTTP nobody proves more.
-    pub(crate) fn after_another(settings: &TlsSettings) -> Result<Option<Self>, ConfigError> {
+    /// What to do when another certificate was met, or the file holds none. A pair of files that a hub could start with
+    /// is served within two seconds, so until then it may be tried again: `None`. If the files hold no such pair, a
+    /// running hub has refused them and goes on with the one that it had, which nobody else can know: then any
+    /// certificate is good. That gives away nothing. The question is public and so is the answer, and in plain HTTP
+    /// nobody proves more.
+    pub(crate) fn while_refused(settings: &TlsSettings) -> Result<Option<Self>, ConfigError> {
         let Err(refused) = Identity::load(settings) else {
             return Ok(None);
         };
         let mut any = Self::expecting(settings, None).map_err(|error| error.within("hub.tls"))?;
-        any.unpinned = Some(refused.to_string());
+        any.unpinned = Some(refused.to_string().replace('\n', "; "));
         Ok(Some(any))
     }
 

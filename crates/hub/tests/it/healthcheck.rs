@@ -202,7 +202,7 @@ async fn the_file_says_which_certificate_is_its_own() {
     pki.install("hub", &for_another_name());
     assert_eq!(check_hub(&hub, &[]).await, well());
 
-    // A pair that a hub refuses does not make a running hub ill.
+    // Files that a hub refuses do not make a running hub ill: a pair that does not fit, and none at all.
     let (_, foreign_key) = for_another_name();
     let (certificate, _) = for_another_name();
     pki.install("hub", &(certificate, foreign_key));
@@ -213,6 +213,12 @@ async fn the_file_says_which_certificate_is_its_own() {
         "{said}"
     );
     assert_eq!(said.lines().count(), 1, "{said}");
+    std::fs::remove_file(pki.path("hub.pem")).unwrap();
+    std::fs::remove_file(pki.path("hub.key")).unwrap();
+    let (code, said) = check_hub(&hub, &[]).await;
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+    pki.install("hub", &for_another_name());
 
     // Nobody listens there at all.
     let (code, said) = check(&hub.config, closed_address(), &[]).await;
