@@ -22,6 +22,10 @@ e2e:
 check-examples:
     scripts/check-examples
 
+# testssl.sh against the hub's TLS: a few minutes.
+testssl:
+    scripts/testssl
+
 ci:
     .ci/run
 
