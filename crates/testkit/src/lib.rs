@@ -8,6 +8,7 @@
 //! - [`RedisServer`] runs a `redis-server`, plain or with TLS, that can be stopped, frozen and started again.
 //! - [`Edapi`] stands in for the publisher's service that knows tokens and logins.
 //! - [`TlsFront`] puts TLS before a server that speaks none.
+//! - [`OutboundProxy`] is an HTTP proxy that can refuse, die, or cut what passes through it.
 //! - [`Google`] stands in for Google's OAuth and for YouTube's resumable uploads.
 //! - [`TempConfig`] holds a configuration file and what lies beside it.
 //!
@@ -51,6 +52,7 @@
 mod edapi;
 mod files;
 mod google;
+mod outbound_proxy;
 mod process;
 mod raw_client;
 mod redis;
@@ -60,6 +62,7 @@ mod upstream;
 pub use edapi::{Edapi, EdapiMode};
 pub use files::{ANY_PORT, TempConfig, closed_address};
 pub use google::{Google, GoogleCalls, GoogleFault, GoogleVideo};
+pub use outbound_proxy::{OutboundMode, OutboundProxy};
 pub use process::{HubProcess, raise_open_files_limit};
 pub use raw_client::{Ending, RawClient, RawResponse, Transcript};
 pub use redis::{RedisServer, RedisServerBuilder, TestCertificates};

@@ -5,9 +5,11 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::{RootCertStore, ServerConfig};
 use tokio::io::copy_bidirectional;
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
@@ -28,13 +30,33 @@ impl TlsFront {
     /// `127.0.0.1`.
     #[must_use]
     pub fn start(server: SocketAddr, certificates: &TestCertificates) -> Self {
+        Self::run(server, certificates, WebPkiClientVerifier::no_client_auth())
+    }
+
+    /// As [`Self::start`], and takes only clients that show a certificate of the same authority.
+    #[must_use]
+    pub fn demanding(server: SocketAddr, certificates: &TestCertificates) -> Self {
+        let mut roots = RootCertStore::empty();
+        let ca = CertificateDer::from_pem_slice(certificates.ca.as_bytes());
+        roots.add(ca.expect("a certificate")).expect("an authority");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+        let verifier = verifier.build().expect("a verifier");
+        Self::run(server, certificates, verifier)
+    }
+
+    fn run(
+        server: SocketAddr,
+        certificates: &TestCertificates,
+        clients: Arc<dyn ClientCertVerifier>,
+    ) -> Self {
         let chain = CertificateDer::from_pem_slice(certificates.server.as_bytes());
         let key = PrivateKeyDer::from_pem_slice(certificates.server_key.as_bytes());
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect("protocol versions")
-            .with_no_client_auth()
+            .with_client_cert_verifier(clients)
             .with_single_cert(vec![chain.expect("a certificate")], key.expect("a key"))
             .expect("a key that fits");
         let acceptor = TlsAcceptor::from(Arc::new(config));

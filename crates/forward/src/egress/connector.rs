@@ -161,7 +161,8 @@ async fn tunnel<S: AsyncRead + AsyncWrite + Unpin>(
         .and_then(|status| std::str::from_utf8(status).ok())
         .unwrap_or_default();
     match status {
-        "200" => Ok(()),
+        // Any 2xx opens the tunnel.
+        status if status.starts_with('2') && status.bytes().all(|b| b.is_ascii_digit()) => Ok(()),
         "407" => Err("the outbound proxy refuses the credentials (407)".into()),
         status if status.bytes().all(|b| b.is_ascii_digit()) && !status.is_empty() => {
             Err(format!("the outbound proxy refuses the connection ({status})").into())

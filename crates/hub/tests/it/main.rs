@@ -13,6 +13,7 @@ mod bad_config;
 mod canaries;
 mod drain;
 mod edapi;
+mod egress;
 mod examples;
 mod floods;
 mod forward;
