@@ -20,6 +20,8 @@ use tokio::time::Instant;
 
 const SCOPE: &str = "https://www.googleapis.com/auth/cloud-platform";
 
+/// Where tokens are given out unless the key file names another address. Whatever that is, a statement is meant
+/// for this one.
 const TOKEN_URI: &str = "https://oauth2.googleapis.com/token";
 
 /// How long a statement is valid; Google takes no more than an hour.
@@ -48,8 +50,6 @@ struct Inner {
     email: String,
     key_id: Option<String>,
     key: KeyPair,
-    /// As the statement names it.
-    audience: String,
     token_uri: BaseUrl,
     state: Mutex<State>,
     /// Held by the one who fetches.
@@ -91,14 +91,12 @@ impl ServiceAccount {
         let key = read_key(&file.private_key).ok_or(
             "expected an RSA key of 2048 to 8192 bits in private_key, in PEM (BEGIN PRIVATE KEY)",
         )?;
-        let audience = file.token_uri.unwrap_or_else(|| TOKEN_URI.to_owned());
-        let token_uri = BaseUrl::parse(&audience)
+        let token_uri = BaseUrl::parse(file.token_uri.as_deref().unwrap_or(TOKEN_URI))
             .map_err(|_| "expected a URL in token_uri, without user, query and fragment")?;
         Ok(Self(Arc::new(Inner {
             email: file.client_email,
             key_id: file.private_key_id,
             key,
-            audience,
             token_uri,
             state: Mutex::new(State::default()),
             fetching: tokio::sync::Mutex::new(()),
@@ -226,7 +224,7 @@ impl ServiceAccount {
         let claims = json!({
             "iss": self.0.email,
             "scope": SCOPE,
-            "aud": self.0.audience,
+            "aud": TOKEN_URI,
             "iat": now,
             "exp": now + STATEMENT.as_secs(),
         });

@@ -93,7 +93,7 @@ async fn a_signed_statement_is_traded_for_a_token() {
         json!({
             "iss": "hub@p.iam.gserviceaccount.com",
             "scope": "https://www.googleapis.com/auth/cloud-platform",
-            "aud": google.url("/token"),
+            "aud": "https://oauth2.googleapis.com/token",
             "iat": 1_700_000_000,
             "exp": 1_700_003_600,
         })
