@@ -149,22 +149,122 @@ impl TargetConfig {
 
     /// What says something about one provider, where there are several.
     fn belongs_below(&self) -> Option<ConfigError> {
-        let set = [
-            ("apiKey", self.api_key.is_some()),
-            ("endpoint", self.endpoint.is_some()),
-        ];
-        let set = set.into_iter().filter(|(_, is_set)| *is_set);
-        let found = set.map(|(key, _)| {
-            ConfigError::new(key, "belongs to one provider: move it into config.targets")
+        let fields = self.provider_fields();
+        let found = fields.iter().filter(|field| field.is_set).map(|field| {
+            let message = "belongs to one provider: move it into config.targets";
+            ConfigError::new(field.key, message)
         });
         ConfigError::check((), found).err()
     }
 
-    /// Settings that are legal and dangerous.
+    /// The keys that say something about one provider.
+    fn provider_fields(&self) -> [ProviderField; 18] {
+        let provider = self.provider.as_deref().and_then(Provider::from_name);
+        let is = |wanted| provider == Some(wanted);
+        let called = !is(Provider::Echo);
+        let own_address = self.endpoint.is_none();
+        let compatible = matches!(provider, Some(Provider::Compatible(_)));
+        let azure = is(Provider::AzureOpenAi);
+        let account = matches!(provider, Some(Provider::Compatible(row)) if row.wants_account());
+        let claude = is(Provider::Anthropic) || is(Provider::VertexAi);
+        let bedrock = is(Provider::Bedrock);
+        let vertex = is(Provider::VertexAi);
+        let keys = self.aws_access_key_id.is_some();
+        let service_account = self.vertex_service_account_json.is_some();
+        let field = |key, is_set, is_read| ProviderField {
+            key,
+            is_set,
+            is_read,
+        };
+        [
+            field(
+                "apiKey",
+                self.api_key.is_some(),
+                called && !(bedrock && keys) && !(vertex && service_account),
+            ),
+            field("endpoint", self.endpoint.is_some(), called),
+            field(
+                "openaiOrganization",
+                self.openai_organization.is_some(),
+                compatible,
+            ),
+            field("openaiProject", self.openai_project.is_some(), compatible),
+            field(
+                "azureResourceName",
+                self.azure_resource_name.is_some(),
+                azure && own_address,
+            ),
+            field(
+                "azureRegion",
+                self.azure_region.is_some(),
+                azure && own_address,
+            ),
+            field(
+                "azureDeploymentId",
+                self.azure_deployment_id.is_some(),
+                azure,
+            ),
+            field("azureApiVersion", self.azure_api_version.is_some(), azure),
+            field(
+                "workersAiAccountId",
+                self.workers_ai_account_id.is_some(),
+                account && own_address,
+            ),
+            field("anthropicVersion", self.anthropic_version.is_some(), claude),
+            field("anthropicBeta", self.anthropic_beta.is_some(), claude),
+            field("awsRegion", self.aws_region.is_some(), bedrock),
+            field("awsAccessKeyId", keys, bedrock),
+            field(
+                "awsSecretAccessKey",
+                self.aws_secret_access_key.is_some(),
+                bedrock,
+            ),
+            field(
+                "awsSessionToken",
+                self.aws_session_token.is_some(),
+                bedrock && keys,
+            ),
+            field("vertexProjectId", self.vertex_project_id.is_some(), vertex),
+            field("vertexRegion", self.vertex_region.is_some(), vertex),
+            field("vertexServiceAccountJson", service_account, vertex),
+        ]
+    }
+
+    /// The keys that are set and that the provider does not read.
+    fn without_effect(&self) -> Vec<ConfigProblem> {
+        let provider = self.provider.as_deref().and_then(Provider::from_name);
+        let Some(provider) = provider else {
+            return Vec::new();
+        };
+        let beside = |key: &str| match (key, provider) {
+            ("apiKey", Provider::Bedrock) => Some("beside awsAccessKeyId"),
+            ("apiKey", Provider::VertexAi) => Some("beside vertexServiceAccountJson"),
+            ("awsSessionToken", Provider::Bedrock) => Some("without awsAccessKeyId"),
+            ("azureResourceName" | "azureRegion", Provider::AzureOpenAi) => Some("beside endpoint"),
+            ("workersAiAccountId", Provider::Compatible(row)) if row.wants_account() => {
+                Some("beside endpoint")
+            }
+            _ => None,
+        };
+        let fields = self.provider_fields();
+        let idle = fields.iter().filter(|field| field.is_set && !field.is_read);
+        idle.map(|field| {
+            let message = match beside(field.key) {
+                Some(what) => format!("has no effect {what}"),
+                None => format!("has no effect: the provider {provider} does not read it"),
+            };
+            ConfigProblem::new(field.key, message)
+        })
+        .collect()
+    }
+
+    /// Settings that are legal and dangerous, or without effect.
     #[must_use]
     pub fn warnings(&self) -> Vec<ConfigProblem> {
-        let mut warnings = Vec::new();
+        let mut warnings = self.without_effect();
         if let Some(config) = &self.config {
+            let mode = &config.strategy;
+            warn_of_mode(mode, &config.targets, "config", &mut warnings);
             warn_below(&config.targets, "config.targets", &mut warnings);
         }
         let plain = self.endpoint.as_ref().is_some_and(|endpoint| {
@@ -185,6 +285,14 @@ impl TargetConfig {
     pub fn request_timeout(&self) -> Option<Duration> {
         self.request_timeout.map(Duration::from_millis)
     }
+}
+
+/// A key that says something about one provider.
+struct ProviderField {
+    key: &'static str,
+    is_set: bool,
+    /// Whether the target's provider reads it, next to what else is set.
+    is_read: bool,
 }
 
 /// Several providers under one name, and how one of them is chosen.
@@ -424,16 +532,17 @@ impl NestedTargetConfig {
                 None => found.push(unknown_provider("provider", name)),
             },
             None if nests => {
-                for (key, is_set) in [
-                    ("api_key", self.api_key.is_some()),
-                    ("endpoint", self.endpoint.is_some()),
+                let fields = self.as_target().provider_fields();
+                let fields = fields.iter().filter(|field| field.is_set);
+                let more = [
                     ("headers", !self.headers.is_empty()),
                     ("override_params", !self.override_params.is_empty()),
-                ] {
-                    if is_set {
-                        let message = "belongs to one provider: move it into the targets below";
-                        found.push(ConfigError::new(key, message));
-                    }
+                ];
+                let more = more.into_iter().filter(|(_, is_set)| *is_set);
+                let keys = fields.map(|field| snake_case(field.key));
+                for key in keys.chain(more.map(|(key, _)| key.to_owned())) {
+                    let message = "belongs to one provider: move it into the targets below";
+                    found.push(ConfigError::new(key, message));
                 }
                 let nested = StrategyConfig {
                     strategy: self.strategy.clone().unwrap_or_default(),
@@ -479,13 +588,41 @@ impl NestedTargetConfig {
     }
 }
 
+/// Warns of what a strategy of this mode does not read.
+fn warn_of_mode(
+    mode: &ModeConfig,
+    targets: &[NestedTargetConfig],
+    at: &str,
+    warnings: &mut Vec<ConfigProblem>,
+) {
+    if mode.mode != Mode::Fallback && !mode.on_status_codes.is_empty() {
+        let key = format!("{at}.strategy.on_status_codes");
+        let message = "has no effect: only the mode fallback tries another target after a status";
+        warnings.push(ConfigProblem::new(key, message));
+    }
+    for (index, target) in targets.iter().enumerate() {
+        if mode.mode != Mode::Loadbalance && target.weight.is_some() {
+            let key = format!("{at}.targets[{index}].weight");
+            let message = "has no effect: only the mode loadbalance weighs its targets";
+            warnings.push(ConfigProblem::new(key, message));
+        }
+        if mode.mode == Mode::Single && index > 0 {
+            let key = format!("{at}.targets[{index}]");
+            let message = "has no effect: the mode single calls the first target only";
+            warnings.push(ConfigProblem::new(key, message));
+        }
+    }
+}
+
 fn warn_below(targets: &[NestedTargetConfig], at: &str, warnings: &mut Vec<ConfigProblem>) {
     for (index, target) in targets.iter().enumerate() {
         let at = format!("{at}[{index}]");
         for problem in target.as_target().warnings() {
-            let key = format!("{at}.{}", problem.key);
+            let key = format!("{at}.{}", snake_case(&problem.key));
             warnings.push(ConfigProblem::new(key, problem.message));
         }
+        let mode = target.strategy.clone().unwrap_or_default();
+        warn_of_mode(&mode, &target.targets, &at, warnings);
         warn_below(&target.targets, &format!("{at}.targets"), warnings);
     }
 }
@@ -568,18 +705,23 @@ fn is_loopback(host: &str) -> bool {
             .is_ok_and(|address| address.is_loopback())
 }
 
+fn snake_case(key: &str) -> String {
+    let mut snake = String::with_capacity(key.len() + 4);
+    for c in key.chars() {
+        if c.is_ascii_uppercase() {
+            snake.push('_');
+        }
+        snake.push(c.to_ascii_lowercase());
+    }
+    snake
+}
+
 /// The keys of nested targets are spelt `azure_resource_name`, not `azureResourceName`.
 pub(crate) fn in_snake_case(error: ConfigError) -> ConfigError {
-    let found = error.into_problems().into_iter().map(|problem| {
-        let mut key = String::with_capacity(problem.key.len() + 4);
-        for c in problem.key.chars() {
-            if c.is_ascii_uppercase() {
-                key.push('_');
-            }
-            key.push(c.to_ascii_lowercase());
-        }
-        ConfigError::new(key, problem.message)
-    });
+    let found = error
+        .into_problems()
+        .into_iter()
+        .map(|problem| ConfigError::new(snake_case(&problem.key), problem.message));
     match ConfigError::check((), found) {
         Err(error) => error,
         Ok(()) => ConfigError::new("", "cannot be used"),

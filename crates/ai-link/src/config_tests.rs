@@ -169,6 +169,157 @@ fn a_key_over_an_open_line_is_warned_of() {
     }
 }
 
+fn one_echo() -> NestedTargetConfig {
+    NestedTargetConfig {
+        provider: Some("echo".to_owned()),
+        ..NestedTargetConfig::default()
+    }
+}
+
+fn several(targets: Vec<NestedTargetConfig>) -> StrategyConfig {
+    StrategyConfig {
+        targets,
+        ..StrategyConfig::default()
+    }
+}
+
+#[test]
+fn a_key_that_nobody_reads_is_told() {
+    let text = |text: &str| Some(text.to_owned());
+    let secret = |text: &str| Some(SecretString::from(text));
+    let all = |provider: &str| TargetConfig {
+        api_key: secret("k"),
+        openai_organization: text("o"),
+        openai_project: text("p"),
+        azure_resource_name: text("r"),
+        azure_deployment_id: text("d"),
+        azure_api_version: text("2024-10-21"),
+        workers_ai_account_id: text("a"),
+        anthropic_version: text("2023-06-01"),
+        anthropic_beta: text("b"),
+        aws_region: text("eu-west-1"),
+        aws_access_key_id: secret("a"),
+        aws_secret_access_key: secret("s"),
+        aws_session_token: secret("t"),
+        vertex_project_id: text("p"),
+        vertex_region: text("europe-west4"),
+        vertex_service_account_json: secret("{}"),
+        ..TargetConfig::new("a", provider)
+    };
+    let read = |target: &TargetConfig| {
+        let told: Vec<_> = target.warnings().into_iter().map(|p| p.key).collect();
+        let fields = target.provider_fields();
+        let read = fields
+            .iter()
+            .filter(|field| field.is_set && !told.iter().any(|told| told == field.key));
+        read.map(|field| field.key).collect::<Vec<_>>()
+    };
+    for (provider, expected) in [
+        ("openai", "apiKey openaiOrganization openaiProject"),
+        (
+            "workers-ai",
+            "apiKey openaiOrganization openaiProject workersAiAccountId",
+        ),
+        (
+            "azure-openai",
+            "apiKey azureResourceName azureDeploymentId azureApiVersion",
+        ),
+        ("anthropic", "apiKey anthropicVersion anthropicBeta"),
+        (
+            "bedrock",
+            "awsRegion awsAccessKeyId awsSecretAccessKey awsSessionToken",
+        ),
+        (
+            "vertex-ai",
+            "anthropicVersion anthropicBeta vertexProjectId vertexRegion vertexServiceAccountJson",
+        ),
+        ("custom", "apiKey"),
+        ("echo", ""),
+    ] {
+        let expected: Vec<_> = expected.split_terminator(' ').collect();
+        assert_eq!(read(&all(provider)), expected, "{provider}");
+    }
+    let moved = TargetConfig {
+        endpoint: Some("https://azure.corp.example".into()),
+        ..all("azure-openai")
+    };
+    assert_eq!(
+        read(&moved),
+        ["apiKey", "endpoint", "azureDeploymentId", "azureApiVersion"]
+    );
+    let bearer = TargetConfig {
+        aws_access_key_id: None,
+        aws_secret_access_key: None,
+        ..all("bedrock")
+    };
+    assert_eq!(read(&bearer), ["apiKey", "awsRegion"]);
+
+    // Next to strategies none of them has a meaning at all.
+    let chosen = TargetConfig {
+        provider: None,
+        config: Some(several(vec![one_echo()])),
+        ..all("openai")
+    };
+    let found = chosen.check().unwrap_err();
+    assert_eq!(found.problems().len(), 16, "{found}");
+    let nested = NestedTargetConfig {
+        azure_region: text("swedencentral"),
+        vertex_region: text("europe-west4"),
+        targets: vec![one_echo()],
+        ..NestedTargetConfig::default()
+    };
+    let target = TargetConfig {
+        id: "a".to_owned(),
+        config: Some(several(vec![nested])),
+        ..TargetConfig::default()
+    };
+    assert_eq!(
+        keys(&target.check().unwrap_err()),
+        [
+            "config.targets[0].azure_region",
+            "config.targets[0].vertex_region"
+        ]
+    );
+}
+
+#[test]
+fn a_mode_that_does_not_read_a_setting_tells() {
+    let told = |mode: Mode, codes: Vec<u16>, weights: [Option<f64>; 2]| {
+        let mut strategy = several(
+            weights
+                .into_iter()
+                .map(|weight| NestedTargetConfig {
+                    weight,
+                    ..one_echo()
+                })
+                .collect(),
+        );
+        strategy.strategy.mode = mode;
+        strategy.strategy.on_status_codes = codes;
+        let target = TargetConfig {
+            id: "a".to_owned(),
+            config: Some(strategy),
+            ..TargetConfig::default()
+        };
+        let told: Vec<_> = target.warnings().into_iter().map(|p| p.key).collect();
+        told.join(" ")
+    };
+    assert_eq!(told(Mode::Fallback, vec![429], [None, None]), "");
+    assert_eq!(told(Mode::Loadbalance, vec![], [Some(0.7), Some(0.3)]), "");
+    assert_eq!(
+        told(Mode::Fallback, vec![], [Some(1.0), None]),
+        "config.targets[0].weight"
+    );
+    assert_eq!(
+        told(Mode::Loadbalance, vec![429], [None, None]),
+        "config.strategy.on_status_codes"
+    );
+    assert_eq!(
+        told(Mode::Single, vec![], [None, None]),
+        "config.targets[1]"
+    );
+}
+
 #[test]
 fn no_debug_shows_a_secret() {
     let target = TargetConfig {

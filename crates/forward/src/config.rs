@@ -99,10 +99,33 @@ impl ProxyConfig {
         ConfigError::check((), found)
     }
 
-    /// Settings that are legal and dangerous.
+    /// Settings that are legal and dangerous, or without effect.
     #[must_use]
     pub fn warnings(&self) -> Vec<proactions_edge::ConfigProblem> {
         let mut warnings = Vec::new();
+        let ProxySsl { ca, cert, .. } = &self.options.ssl;
+        let plain = BaseUrl::parse_with_query(self.url.as_str()).is_ok_and(|url| !url.is_https());
+        for (key, idle, message) in [
+            (
+                "options.maxRedirects",
+                self.options.max_redirects.is_some() && !self.options.follow_redirects,
+                "has no effect without followRedirects",
+            ),
+            (
+                "options.ssl",
+                (ca.is_some() || cert.is_some()) && plain,
+                "has no effect: the URL is not https",
+            ),
+            (
+                "options.ssl.ca",
+                ca.is_some() && !self.options.secure,
+                "has no effect with `secure: false`: no certificate of the upstream is checked",
+            ),
+        ] {
+            if idle {
+                warnings.push(proactions_edge::ConfigProblem::new(key, message));
+            }
+        }
         if !self.options.secure {
             warnings.push(proactions_edge::ConfigProblem::new(
                 "options.secure",

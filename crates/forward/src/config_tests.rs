@@ -121,6 +121,36 @@ fn egress() {
 }
 
 #[test]
+fn what_has_no_effect_is_told() {
+    let told = |url: &str, change: fn(&mut ProxyOptions)| {
+        let mut proxy = ProxyConfig {
+            id: "a".to_owned(),
+            url: url.into(),
+            ..ProxyConfig::default()
+        };
+        change(&mut proxy.options);
+        let told: Vec<_> = proxy.warnings().into_iter().map(|p| p.key).collect();
+        told.join(" ")
+    };
+    let (tls, plain) = ("https://a.example", "http://a.example");
+    let authority: fn(&mut ProxyOptions) = |options| options.ssl.ca = Some("ca.pem".to_owned());
+    assert_eq!(told(tls, authority), "");
+    assert_eq!(told(plain, authority), "options.ssl");
+    let unchecked: fn(&mut ProxyOptions) = |options| {
+        options.ssl.ca = Some("ca.pem".to_owned());
+        options.secure = false;
+    };
+    assert_eq!(told(tls, unchecked), "options.ssl.ca options.secure");
+    let redirects: fn(&mut ProxyOptions) = |options| options.max_redirects = Some(3);
+    assert_eq!(told(tls, redirects), "options.maxRedirects");
+    let followed: fn(&mut ProxyOptions) = |options| {
+        options.max_redirects = Some(3);
+        options.follow_redirects = true;
+    };
+    assert_eq!(told(tls, followed), "");
+}
+
+#[test]
 fn an_unchecked_certificate_is_warned_of() {
     let mut proxy = ProxyConfig::default();
     assert!(proxy.warnings().is_empty());

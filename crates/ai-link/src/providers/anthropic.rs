@@ -22,6 +22,9 @@ const BASE: &str = "https://api.anthropic.com/v1";
 /// The version of the API that this file speaks.
 const VERSION: &str = "2023-06-01";
 
+/// From this version on the API refuses the members that tune how the next token is drawn.
+const WITHOUT_SAMPLING: &str = "2026-10-21";
+
 /// The API wants a bound for every answer; this one holds where the request names none.
 pub(crate) const DEFAULT_MAX_TOKENS: u64 = 4096;
 
@@ -37,6 +40,7 @@ pub(crate) const USAGE: [&str; 4] = [
 #[derive(Clone, Debug)]
 pub(crate) struct Anthropic {
     base: BaseUrl,
+    version: String,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -67,14 +71,18 @@ impl Anthropic {
         }
         headers.extend(extra_headers(target));
         let base = super::base(target, BASE, &mut found);
-        super::finish(base, found, |base| Self { base, headers })
+        super::finish(base, found, |base| Self {
+            base,
+            version: version.to_owned(),
+            headers,
+        })
     }
 
     pub(super) fn prepare(&self, call: &Call<'_>) -> Result<Prepared, PrepareError> {
         match call.endpoint {
             Endpoint::ChatCompletions => {
                 let chat = Chat::parse(call.body).map_err(PrepareError::Refused)?;
-                let mut request = request(&chat);
+                let mut request = request(&chat, &self.version);
                 request.insert("model".to_owned(), Value::from(chat.model.as_str()));
                 if call.stream {
                     request.insert("stream".to_owned(), Value::Bool(true));
@@ -115,8 +123,8 @@ pub(super) fn body(request: &Map<String, Value>) -> Bytes {
     Bytes::from(serde_json::to_vec(request).unwrap_or_default())
 }
 
-/// A request in the words of the Messages API, less `model` and `stream`.
-pub(super) fn request(chat: &Chat) -> Map<String, Value> {
+/// A request in the words of this version of the Messages API, less `model` and `stream`.
+pub(super) fn request(chat: &Chat, version: &str) -> Map<String, Value> {
     let mut request = Map::new();
     let mut set = |name: &str, value: Value| {
         request.insert(name.to_owned(), value);
@@ -159,13 +167,15 @@ pub(super) fn request(chat: &Chat) -> Map<String, Value> {
             set("tool_choice", choice);
         }
     }
-    for (name, value) in [
-        ("temperature", &chat.temperature),
-        ("top_p", &chat.top_p),
-        ("top_k", &chat.top_k),
-    ] {
-        if let Some(number) = value {
-            set(name, Value::Number(number.clone()));
+    if takes_sampling(version) {
+        for (name, value) in [
+            ("temperature", &chat.temperature),
+            ("top_p", &chat.top_p),
+            ("top_k", &chat.top_k),
+        ] {
+            if let Some(number) = value {
+                set(name, Value::Number(number.clone()));
+            }
         }
     }
     if !chat.stop.is_empty() {
@@ -184,6 +194,12 @@ pub(super) fn request(chat: &Chat) -> Map<String, Value> {
         );
     }
     request
+}
+
+/// Whether a version, such as `2023-06-01` or Vertex AI's `vertex-2023-10-16`, takes `temperature` and its like.
+/// Dates in this form are in order as texts.
+fn takes_sampling(version: &str) -> bool {
+    version.strip_prefix("vertex-").unwrap_or(version) < WITHOUT_SAMPLING
 }
 
 fn choice(chat: &Chat) -> Option<Value> {
@@ -430,6 +446,12 @@ impl Dialect for Models {
             .get("data")?
             .as_array()?
             .iter()
+            // These stay in the list as a record; a request that names one fails.
+            .filter(|model| {
+                model
+                    .get("lifecycle")
+                    .is_none_or(|state| state != "retired")
+            })
             .filter_map(|model| {
                 let created = string(model, "created_at")
                     .and_then(|time| time.parse::<jiff::Timestamp>().ok())

@@ -6,7 +6,29 @@ use super::*;
 use crate::translate::test_support::translated;
 
 fn written(chat: &Value) -> Result<Value, String> {
-    Chat::parse(chat.to_string().as_bytes()).map(|chat| Value::Object(request(&chat)))
+    Chat::parse(chat.to_string().as_bytes()).map(|chat| Value::Object(request(&chat, VERSION)))
+}
+
+#[test]
+fn a_version_gets_what_it_takes() {
+    let chat = json!({
+        "model": "m", "messages": [{"role": "user", "content": "hi"}], "temperature": 1, "top_p": 0.9, "top_k": 5,
+    });
+    let chat = Chat::parse(chat.to_string().as_bytes()).unwrap();
+    for (version, takes) in [
+        ("2023-01-01", true),
+        (VERSION, true),
+        ("vertex-2023-10-16", true),
+        ("2026-10-20", true),
+        ("2026-10-21", false),
+        ("vertex-2026-10-21", false),
+        ("2027-01-01", false),
+    ] {
+        let request = request(&chat, version);
+        for name in ["temperature", "top_p", "top_k"] {
+            assert_eq!(request.contains_key(name), takes, "{name} in {version}");
+        }
+    }
 }
 
 fn dialect(with_usage: bool) -> Messages {
@@ -476,7 +498,7 @@ fn errors_keep_their_name_and_text() {
 
 #[test]
 fn the_list_of_models() {
-    let list = r#"{"data":[{"type":"model","id":"claude-x","display_name":"X","created_at":"2025-05-14T00:00:00Z"},{"id":"y"}],"has_more":false}"#;
+    let list = r#"{"data":[{"type":"model","id":"claude-x","display_name":"X","created_at":"2025-05-14T00:00:00Z","lifecycle":"active"},{"id":"y"},{"id":"z","lifecycle":"retired"}],"has_more":false}"#;
     let body = Models.whole(&HeaderMap::new(), list.as_bytes()).unwrap();
     assert_eq!(
         serde_json::from_slice::<Value>(&body).unwrap(),

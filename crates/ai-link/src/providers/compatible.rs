@@ -25,6 +25,13 @@ pub(crate) struct Row {
     pub(crate) key: Key,
 }
 
+impl Row {
+    /// Whether its address holds the name of an account.
+    pub(crate) fn wants_account(&self) -> bool {
+        self.base.contains("{account}")
+    }
+}
+
 const fn row(name: &'static str, base: &'static str) -> Row {
     Row {
         name,
@@ -117,7 +124,7 @@ impl Compatible {
         headers.extend(super::extra_headers(target));
         let base = match &target.endpoint {
             Some(endpoint) => Some(endpoint.as_str().to_owned()),
-            None if row.base.contains("{account}") => {
+            None if row.wants_account() => {
                 let account = target.workers_ai_account_id.as_deref();
                 let key = "workersAiAccountId";
                 found.extend(require(key, account).or_else(|| check_word(key, account)));

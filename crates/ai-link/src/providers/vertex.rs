@@ -11,8 +11,8 @@ use serde_json::value::RawValue;
 
 use super::anthropic::{self, Messages};
 use super::{
-    Call, PrepareError, Prepared, bearer, check_label, check_word, extra_headers, refuse_endpoint,
-    require,
+    Call, PrepareError, Prepared, bearer, check_header_text, check_label, check_word,
+    extra_headers, refuse_endpoint, require,
 };
 use crate::gcp_token::ServiceAccount;
 use crate::translate::{Adapter, Chat};
@@ -32,6 +32,8 @@ pub(crate) struct Vertex {
     location: String,
     credential: Credential,
     anthropic_version: String,
+    /// `anthropic-beta`, for Anthropic's models.
+    anthropic_beta: Option<HeaderValue>,
     extra: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -53,6 +55,8 @@ impl Vertex {
         found.extend(require(key, region).or_else(|| check_label(key, region)));
         let version = target.anthropic_version.as_deref();
         found.extend(check_word("anthropicVersion", version));
+        let beta = target.anthropic_beta.as_deref();
+        found.extend(check_header_text("anthropicBeta", beta));
         let key = "vertexServiceAccountJson";
         let credential = match (&target.vertex_service_account_json, &target.api_key) {
             (Some(json), _) => ServiceAccount::parse(json)
@@ -82,6 +86,7 @@ impl Vertex {
                 location: format!("/v1/projects/{project}/locations/{region}"),
                 credential,
                 anthropic_version: version.unwrap_or(ANTHROPIC_VERSION).to_owned(),
+                anthropic_beta: beta.and_then(|beta| HeaderValue::from_str(beta).ok()),
                 extra,
             }
         })
@@ -139,15 +144,19 @@ impl Vertex {
             "{}/publishers/anthropic/models/{model}:{verb}",
             self.location
         );
-        let mut request = anthropic::request(&chat);
+        let mut request = anthropic::request(&chat, &self.anthropic_version);
         let version = Value::from(self.anthropic_version.as_str());
         request.insert("anthropic_version".to_owned(), version);
         if call.stream {
             request.insert("stream".to_owned(), Value::Bool(true));
         }
+        let mut headers = vec![(CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+        if let Some(beta) = &self.anthropic_beta {
+            headers.push((HeaderName::from_static("anthropic-beta"), beta.clone()));
+        }
         Ok(Prepared {
             outgoing: Outgoing::new(call.endpoint.method(), &self.base, &tail, None)?,
-            headers: vec![(CONTENT_TYPE, HeaderValue::from_static("application/json"))],
+            headers,
             body: Some(anthropic::body(&request)),
             adapter: Some(Adapter::new(Messages::new(&chat, call), call.stream)),
         })

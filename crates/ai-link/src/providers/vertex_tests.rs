@@ -15,6 +15,10 @@ fn target() -> TargetConfig {
 }
 
 fn prepared(body: &str, stream: bool) -> Result<Prepared, PrepareError> {
+    prepared_by(&target(), body, stream)
+}
+
+fn prepared_by(target: &TargetConfig, body: &str, stream: bool) -> Result<Prepared, PrepareError> {
     let call = Call {
         endpoint: Endpoint::ChatCompletions,
         stream,
@@ -22,7 +26,7 @@ fn prepared(body: &str, stream: bool) -> Result<Prepared, PrepareError> {
         client: &HttpClient::without_tls(&HttpClientConfig::default()),
         clock: &SystemClock::new(),
     };
-    let vertex = Vertex::new(&target()).unwrap();
+    let vertex = Vertex::new(target).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap();
@@ -83,6 +87,31 @@ fn anthropics_models_are_asked_in_their_own_words() {
             assert!(prepared.adapter.is_some());
         }
     }
+}
+
+#[test]
+fn version_and_beta_are_sent_as_this_address_wants_them() {
+    let target = TargetConfig {
+        anthropic_version: Some("2026-10-21".to_owned()),
+        anthropic_beta: Some("context-1m".to_owned()),
+        ..target()
+    };
+    let body = |model| {
+        let hi = json!([{"role": "user", "content": "hi"}]);
+        json!({"model": model, "messages": hi, "temperature": 0.5}).to_string()
+    };
+    let beta = |prepared: &Prepared| {
+        let headers = &prepared.headers;
+        let found = headers.iter().find(|(name, _)| name == "anthropic-beta");
+        found.map(|(_, value)| value.clone())
+    };
+    let claude = prepared_by(&target, &body("claude-x"), false).unwrap();
+    assert_eq!(beta(&claude).unwrap(), "context-1m");
+    let sent: Value = serde_json::from_slice(&claude.body.unwrap()).unwrap();
+    assert_eq!(sent["anthropic_version"], "2026-10-21");
+    assert_eq!(sent.get("temperature"), None);
+    let other = prepared_by(&target, &body("gemini-x"), false).unwrap();
+    assert_eq!(beta(&other), None);
 }
 
 #[test]
