@@ -2,7 +2,7 @@
 
 
 use proactions_testkit::{Gate, RawClient, Reply, Step, Upstream, closed_address};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::{Hub, PATIENCE, Req, SOON, TOKEN, TOKEN_AUTH};
 
@@ -147,7 +147,22 @@ async fn a_client_that_leaves_ends_the_upstream_call() {
         .await
         .expect("closed within a second");
 
-    // Also one that leaves before the head of the answer.
+    // Also one that leaves in the middle of an answer that is no stream.
+    let half = Reply::bytes(200, "application/json", "{\"model\":").declaring(99);
+    let stuck = Upstream::start(half.then(Step::Hang));
+    let hub = Hub::start(&config(&stuck, "")).await;
+    let mut client = hub.connect().await;
+    client
+        .send(Req::chat(false).bearer().to_bytes())
+        .await
+        .unwrap();
+    client.read_until("{\"model\":", PATIENCE).await.unwrap();
+    client.reset();
+    tokio::time::timeout(SOON, stuck.until_abandoned(0))
+        .await
+        .expect("closed within a second");
+
+    // And one that leaves before the head of the answer.
     let silent = Upstream::start(Reply::silence());
     let hub = Hub::start(&config(&silent, "")).await;
     let mut client = hub.connect().await;
@@ -178,7 +193,11 @@ async fn an_upstream_that_dies_mid_stream_ends_with_one_error_chunk() {
     let last: serde_json::Value = serde_json::from_str(last).unwrap();
     assert!(last["error"]["message"].is_string(), "{last}");
     assert!(!body.contains(&upstream.addr().to_string()));
-    hub.process.wait_for_line("\"module\":\"aiLink\"").await;
+    hub.stop().await;
+    let lines = ai_lines(&hub);
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert_eq!(lines[0]["outcome"], "upstream_error");
+    assert_eq!(lines[0]["stream"], true);
 }
 
 #[tokio::test]
@@ -284,6 +303,173 @@ async fn the_log_tells_the_tokens() {
     let access: serde_json::Value = serde_json::from_str(&access).unwrap();
     assert_eq!(access["requestId"], line["requestId"]);
     assert!(access["username"].is_string());
+}
+
+/// The events of AI-Link, of a hub that was stopped.
+fn ai_lines(hub: &Hub) -> Vec<Value> {
+    hub.output()
+        .lines()
+        .filter(|line| line.contains("\"module\":\"aiLink\""))
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+/// Bytes that are no text, and more of them than a buffer holds.
+fn sound() -> Vec<u8> {
+    (0..=255_u8).cycle().take(300_000).collect()
+}
+
+#[tokio::test]
+async fn every_endpoint_passes_up_and_down_and_is_counted() {
+    let usage = json!({"input_tokens": 7, "output_tokens": 4, "total_tokens": 11});
+    let upstream = Upstream::serve(move |received| {
+        let asked = received.json();
+        match received.path() {
+            "/v1/embeddings" => Reply::embeddings(),
+            "/v1/models" => Reply::models(),
+            "/v1/audio/speech" => Reply::bytes(200, "audio/mpeg", sound()),
+            "/v1/images/generations" => Reply::json(
+                200,
+                &json!({"created": 1, "data": [{"b64_json": "aGk="}], "usage": usage}),
+            ),
+            "/v1/audio/transcriptions" | "/v1/audio/translations" => Reply::json(
+                200,
+                &json!({"text": "hi", "usage": {"type": "tokens", "input_tokens": 7, "output_tokens": 4}}),
+            ),
+            "/v1/responses" => {
+                let response =
+                    json!({"id": "resp_1", "object": "response", "model": "m-1", "usage": usage});
+                if asked["stream"] != true {
+                    return Reply::json(200, &response);
+                }
+                let event = |kind: &str, more: Value| {
+                    let mut data = json!({"type": kind});
+                    data.as_object_mut()
+                        .unwrap()
+                        .extend(more.as_object().unwrap().clone());
+                    format!("event: {kind}\ndata: {data}\n\n")
+                };
+                Reply::sse([
+                    event(
+                        "response.created",
+                        json!({"response": {"model": "m-1", "usage": null}}),
+                    ),
+                    event("response.output_text.delta", json!({"delta": "hi"})),
+                    event("response.completed", json!({"response": response})),
+                ])
+            }
+            _ => {
+                let usage = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":4,\
+                             \"total_tokens\":11}}\n\ndata: [DONE]\n\n";
+                match asked["stream_options"]["include_usage"] == true {
+                    true => Reply::chat_stream(2).cut_after(2, Step::send(usage)),
+                    false => Reply::chat_stream(2),
+                }
+            }
+        }
+    });
+    let options = ", options: {stream_options: {include_usage: true}}";
+    let mut hub = Hub::start(&config(&upstream, options)).await;
+    let json_to = |path: &str, body: Value| Req::post(path).bearer().json(&body);
+    let form = |path: &str| {
+        let mut form =
+            b"--b\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nwhisper-1\r\n\
+            --b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.mp3\"\r\n\
+            Content-Type: audio/mpeg\r\n\r\n"
+                .to_vec();
+        form.extend(sound());
+        form.extend(b"\r\n--b--\r\n");
+        Req::post(path)
+            .bearer()
+            .body("multipart/form-data; boundary=b", form)
+    };
+    // The request, what the log says of its tokens, and of its model.
+    let cases = [
+        (
+            json_to("/v1/embeddings", json!({"model": "e", "input": "x"})),
+            Some(4),
+            None,
+            "stand-in",
+        ),
+        (
+            json_to("/v1/audio/speech", json!({"model": "tts", "input": "x"})),
+            None,
+            None,
+            "tts",
+        ),
+        (
+            json_to(
+                "/v1/images/generations",
+                json!({"model": "i", "prompt": "x"}),
+            ),
+            Some(7),
+            Some(4),
+            "i",
+        ),
+        (
+            form("/v1/audio/transcriptions"),
+            Some(7),
+            Some(4),
+            "whisper-1",
+        ),
+        (
+            form("/v1/audio/translations"),
+            Some(7),
+            Some(4),
+            "whisper-1",
+        ),
+        (
+            json_to("/v1/responses", json!({"model": "m", "input": "x"})),
+            Some(7),
+            Some(4),
+            "m-1",
+        ),
+        (
+            json_to(
+                "/v1/responses",
+                json!({"model": "m", "input": "x", "stream": true}),
+            ),
+            Some(7),
+            Some(4),
+            "m-1",
+        ),
+        (Req::chat(true).bearer(), Some(7), Some(4), "stand-in"),
+    ];
+    for (index, (request, prompt, completion, model)) in cases.into_iter().enumerate() {
+        let answer = hub.send(&request).await;
+        assert_eq!(answer.status, 200, "{request:?}: {}", answer.body_text());
+        let received = upstream.last_request();
+        let sent = request.to_bytes();
+        let streams = received.json()["stream"] == true;
+        match received.path() {
+            "/v1/audio/speech" => {
+                assert_eq!(answer.header("content-type"), Some("audio/mpeg"));
+                assert!(answer.body == sound());
+            }
+            "/v1/audio/transcriptions" | "/v1/audio/translations" => {
+                assert!(sent.ends_with(&received.body), "the form came another way");
+                assert_eq!(answer.json()["text"], "hi");
+            }
+            _ if streams => assert_eq!(answer.header("content-type"), Some("text/event-stream")),
+            _ => assert!(answer.json().is_object()),
+        }
+        let name = received.path().to_owned();
+        let lines = hub
+            .process
+            .wait_for_lines("\"module\":\"aiLink\"", index + 1)
+            .await;
+        let line: Value = serde_json::from_str(&lines[index]).unwrap();
+        assert_eq!(line["promptTokens"], json!(prompt), "{name}: {line}");
+        assert_eq!(
+            line["completionTokens"],
+            json!(completion),
+            "{name}: {line}"
+        );
+        assert_eq!(line["model"], model, "{name}: {line}");
+        assert_eq!(line["stream"], streams, "{name}: {line}");
+    }
+    hub.stop().await;
+    assert_eq!(ai_lines(&hub).len(), 8);
 }
 
 #[tokio::test]

@@ -132,6 +132,114 @@ async fn nobody_passes_without_credentials() {
     assert_eq!(upstream.request_count(), 0);
 }
 
+/// Every route that leads to an upstream; that of uploads is tried in `youtube.rs`, as it needs an account.
+const ROUTES: [(&str, &str); 12] = [
+    ("POST", "/v1/chat/completions"),
+    ("POST", "/v1/completions"),
+    ("POST", "/v1/embeddings"),
+    ("POST", "/v1/responses"),
+    ("POST", "/v1/images/generations"),
+    ("POST", "/v1/audio/speech"),
+    ("POST", "/v1/audio/transcriptions"),
+    ("POST", "/v1/audio/translations"),
+    ("GET", "/v1/models"),
+    ("GET", "/proxy/forward/up"),
+    ("POST", "/proxy/forward/up/x"),
+    ("GET", "/proxy/forward/host"),
+];
+
+/// What a client may append to a path to lead elsewhere; `EVIL` stands for another host and its port.
+pub(crate) const TAILS: [&str; 36] = [
+    "",
+    "@EVIL",
+    "@EVIL/",
+    ":80@EVIL/",
+    "#@EVIL",
+    "?@EVIL",
+    "?url=http://EVIL/",
+    "/@EVIL/x",
+    "/#/EVIL",
+    "/?host=EVIL",
+    "//EVIL/x",
+    "///EVIL",
+    "/\\EVIL",
+    "/\\\\EVIL/",
+    "/http://EVIL/x",
+    "/..",
+    "/..//EVIL/",
+    "/../EVIL",
+    "/../../EVIL",
+    "/%2e%2e/EVIL",
+    "/.%2e/EVIL",
+    "/%2e%2e%2fEVIL",
+    "/%252e%252e/EVIL",
+    "/..;/EVIL",
+    "/%2f%2fEVIL",
+    "/%5c%5cEVIL",
+    "/%40EVIL",
+    "/%23EVIL",
+    "/%3fEVIL",
+    "/%0d%0aHost:%20EVIL",
+    "/%00EVIL",
+    "/x%0aEVIL",
+    ".EVIL",
+    "%2eEVIL",
+    "%2f..%2fEVIL",
+    ";EVIL",
+];
+
+/// Header fields by which a client may try the same.
+pub(crate) const CLAIMS: [(&str, &str); 28] = [
+    ("host", "EVIL"),
+    ("host", "user@EVIL"),
+    ("host", "good.test@EVIL"),
+    ("host", "EVIL/path?x#y"),
+    ("x-forwarded-host", "EVIL"),
+    ("x-forwarded-server", "EVIL"),
+    ("x-host", "EVIL"),
+    ("forwarded", "host=EVIL"),
+    ("x-original-url", "http://EVIL/"),
+    ("x-rewrite-url", "http://EVIL/"),
+    ("x-forwarded-uri", "http://EVIL/"),
+    ("x-forwarded-prefix", "//EVIL"),
+    ("destination", "http://EVIL/"),
+    ("x-target", "EVIL"),
+    ("x-target", "one@EVIL"),
+    ("x-target", "one#EVIL"),
+    ("x-target", "one?EVIL"),
+    ("x-target", "../EVIL"),
+    ("x-target", "one/../EVIL"),
+    ("x-target", "http://EVIL"),
+    ("x-target", "one\tEVIL"),
+    ("x-target", "\u{ff}\u{fe}"),
+    ("x-target", "one, EVIL"),
+    ("x-target", "%6fne"),
+    ("x-target", ""),
+    ("x-portkey-custom-host", "http://EVIL/v1"),
+    ("x-portkey-provider", "EVIL"),
+    ("api-base", "http://EVIL"),
+];
+
+/// Bytes in `x-target` that are no text at all, some of which a header may not hold.
+pub(crate) const ODD_BYTES: [&[u8]; 8] = [
+    b"one\x80",
+    b"\xff\xfe\xfd",
+    b"\xc0\xae\xc0\xae/EVIL",
+    b"one\x00@EVIL",
+    b"one\rhost: EVIL",
+    b"one\r\n host: EVIL",
+    b"\x7fEVIL",
+    b"one\x0bEVIL",
+];
+
+/// `EVIL` in these bytes becomes another host.
+pub(crate) fn with_host(bytes: &[u8], at: &str) -> Vec<u8> {
+    match bytes.windows(4).position(|part| part == b"EVIL") {
+        Some(found) => [&bytes[..found], at.as_bytes(), &bytes[found + 4..]].concat(),
+        None => bytes.to_vec(),
+    }
+}
+
 /// Whatever a client sends, and on whichever route, the upstream's host stays the configured one.
 #[tokio::test]
 async fn no_client_chooses_the_upstream() {
@@ -152,124 +260,76 @@ proxies:
     );
     let hub = Hub::start(&yaml).await;
     let at = evil.addr().to_string();
-    let mut targets = Vec::new();
-    for route in [
-        "/v1/chat/completions",
-        "/v1/models",
-        "/proxy/forward/up",
-        "/proxy/forward/host",
-    ] {
-        for tail in [
-            "",
-            "@EVIL",
-            "@EVIL/",
-            ":80@EVIL/",
-            "#@EVIL",
-            "?@EVIL",
-            "?url=http://EVIL/",
-            "/@EVIL/x",
-            "/#/EVIL",
-            "/?host=EVIL",
-            "//EVIL/x",
-            "///EVIL",
-            "/\\EVIL",
-            "/\\\\EVIL/",
-            "/http://EVIL/x",
-            "/..//EVIL/",
-            "/../EVIL",
-            "/../../EVIL",
-            "/%2e%2e/EVIL",
-            "/.%2e/EVIL",
-            "/%2e%2e%2fEVIL",
-            "/%252e%252e/EVIL",
-            "/..;/EVIL",
-            "/%2f%2fEVIL",
-            "/%5c%5cEVIL",
-            "/%40EVIL",
-            "/%23EVIL",
-            "/%3fEVIL",
-            "/%0d%0aHost:%20EVIL",
-            "/%00EVIL",
-            "/x%0aEVIL",
-            ".EVIL",
-            "%2eEVIL",
-            "%2f..%2fEVIL",
-            ";EVIL",
-        ] {
-            let path = format!("{route}{}", tail.replace("EVIL", &at));
-            targets.push(format!("http://{at}{path}"));
-            targets.push(format!("https://user:pass@{at}{path}"));
-            targets.push(format!("//{at}{path}"));
-            targets.push(path);
+    let chat = r#"{"model":"m","messages":[],"api_base":"http://EVIL","base_url":"http://EVIL"}"#;
+    let body = |route: &str, request: Req| match route {
+        "/v1/audio/transcriptions" | "/v1/audio/translations" => {
+            let form = "--b\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\nhttp://EVIL/\r\n--b--\r\n";
+            request.body("multipart/form-data; boundary=b", form.replace("EVIL", &at))
         }
-    }
-    let bodies = [("GET", ""), ("POST", r#"{"model":"m","messages":[]}"#)];
-    for target in &targets {
-        for (method, body) in bodies {
-            let request = Req::new(method, target)
-                .bearer()
-                .header("x-target", "one")
-                .body("application/json", body);
-            let _ = RawClient::exchange(hub.addr, close(&request), PATIENCE)
+        _ => request.body("application/json", chat.replace("EVIL", &at)),
+    };
+    let mut answered = std::collections::HashMap::new();
+    for (method, route) in ROUTES {
+        for tail in TAILS {
+            let path = format!("{route}{}", tail.replace("EVIL", &at));
+            for target in [
+                format!("http://{at}{path}"),
+                format!("https://user:pass@{at}{path}"),
+                format!("//{at}{path}"),
+                path.clone(),
+            ] {
+                let other = if method == "GET" { "POST" } else { "GET" };
+                for method in [method, other] {
+                    let request = Req::new(method, &target).bearer().header("x-target", "one");
+                    let bytes = close(&body(route, request));
+                    let transcript = RawClient::exchange(hub.addr, bytes, PATIENCE)
+                        .await
+                        .unwrap();
+                    for answer in transcript.responses() {
+                        *answered.entry((route, answer.status)).or_insert(0) += 1;
+                    }
+                }
+            }
+        }
+        for (name, value) in CLAIMS {
+            let value = value.replace("EVIL", &at);
+            let request = Req::new(method, route).bearer().header(name, &value);
+            let bytes = close(&body(route, request));
+            RawClient::exchange(hub.addr, bytes, PATIENCE)
                 .await
                 .unwrap();
         }
-    }
-    for route in [
-        "/v1/chat/completions",
-        "/proxy/forward/up/x",
-        "/proxy/forward/host/x",
-    ] {
-        for (name, value) in [
-            ("host", "EVIL"),
-            ("host", "user@EVIL"),
-            ("host", "good.test@EVIL"),
-            ("host", "EVIL/path?x#y"),
-            ("x-forwarded-host", "EVIL"),
-            ("x-forwarded-server", "EVIL"),
-            ("x-host", "EVIL"),
-            ("forwarded", "host=EVIL"),
-            ("x-original-url", "http://EVIL/"),
-            ("x-rewrite-url", "http://EVIL/"),
-            ("x-forwarded-uri", "http://EVIL/"),
-            ("x-forwarded-prefix", "//EVIL"),
-            ("destination", "http://EVIL/"),
-            ("x-target", "EVIL"),
-            ("x-target", "one@EVIL"),
-            ("x-target", "one#EVIL"),
-            ("x-target", "one?EVIL"),
-            ("x-target", "../EVIL"),
-            ("x-target", "one/../EVIL"),
-            ("x-target", "http://EVIL"),
-            ("x-target", "one\tEVIL"),
-            ("x-target", "\u{ff}\u{fe}"),
-            ("x-target", "one, EVIL"),
-            ("x-target", "%6fne"),
-            ("x-target", ""),
-            ("x-portkey-custom-host", "http://EVIL/v1"),
-            ("x-portkey-provider", "EVIL"),
-            ("api-base", "http://EVIL"),
-        ] {
-            let value = value.replace("EVIL", &at);
-            let request = Req::post(route).bearer().header(name, &value).body(
-                "application/json",
-                r#"{"model":"m","messages":[],"api_base":"http://EVIL","base_url":"http://EVIL"}"#
-                    .replace("EVIL", &at),
-            );
-            let _ = RawClient::exchange(hub.addr, close(&request), PATIENCE)
+        for bytes in ODD_BYTES {
+            let request = Req::new(method, route).bearer().header("x-target", "ODD");
+            let request = close(&body(route, request));
+            let place = request.windows(3).position(|part| part == b"ODD").unwrap();
+            let odd = with_host(bytes, &at);
+            let bytes = [&request[..place], &odd, &request[place + 3..]].concat();
+            RawClient::exchange(hub.addr, bytes, PATIENCE)
                 .await
                 .unwrap();
         }
         // Two hosts, and a host beside an absolute form.
         for target in [route.to_owned(), format!("http://{at}{route}")] {
-            let request = Req::get(&target)
+            let request = Req::new(method, &target)
                 .bearer()
                 .header("host", "hub.test")
                 .header("host", &at);
-            let _ = RawClient::exchange(hub.addr, close(&request), PATIENCE)
+            RawClient::exchange(hub.addr, close(&request), PATIENCE)
                 .await
                 .unwrap();
         }
+    }
+    // Each route was really served, and really refused something.
+    for (_, route) in ROUTES {
+        let count = |statuses: &[u16]| -> usize {
+            let of = |status: &u16| answered.get(&(route, *status)).copied().unwrap_or(0);
+            statuses.iter().map(of).sum()
+        };
+        assert!(
+            count(&[200]) > 0 && count(&[400, 404]) > 0,
+            "{route}: {answered:?}"
+        );
     }
     assert_eq!(evil.connections().len(), 0);
     let own = good.addr().to_string();

@@ -3,8 +3,9 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use proactions_testkit::{Google, GoogleFault};
+use proactions_testkit::{Google, GoogleFault, RawClient, Reply, Upstream};
 
+use crate::forward::{CLAIMS, ODD_BYTES, TAILS, with_host};
 use crate::harness::{ECHO_TARGET, Hub, PATIENCE, Req, TOKEN, TOKEN_AUTH, cookie_of};
 
 const REDIRECT: &str = "https://hub.test/youtube/auth/google/callback";
@@ -189,6 +190,61 @@ async fn from_consent_to_logout() {
     {
         assert!(!output.contains(secret), "{secret}");
     }
+}
+
+/// Whatever a client sends to `/youtube/upload`, and on the other routes, it is Google that is called.
+#[tokio::test]
+async fn no_client_chooses_where_an_upload_goes() {
+    let fixture = start().await;
+    fixture.connect().await;
+    let evil = Upstream::start(Reply::new(200));
+    let at = evil.addr().to_string();
+    let close = |request: Req| request.header("connection", "close").to_bytes();
+    let send = async |bytes: Vec<u8>| {
+        let transcript = RawClient::exchange(fixture.hub.addr, bytes, PATIENCE).await;
+        let answers = transcript.unwrap().responses();
+        answers.last().map_or(0, |answer| answer.status)
+    };
+    let form = form("abc")
+        .replace("A title", "http://EVIL/")
+        .replace("a.mp4", "../@EVIL#?");
+    let form = form.replace("EVIL", &at);
+    let request = |method: &str, target: &str| {
+        Req::new(method, target)
+            .bearer()
+            .body("multipart/form-data; boundary=b", form.as_str())
+    };
+    let mut uploaded = 0;
+    for (method, route) in [("POST", "/youtube/upload"), ("GET", "/youtube/auth/status")] {
+        for tail in TAILS {
+            let path = format!("{route}{}", tail.replace("EVIL", &at));
+            for target in [
+                format!("http://{at}{path}"),
+                format!("https://user:pass@{at}{path}"),
+                format!("//{at}{path}"),
+                path.clone(),
+            ] {
+                let status = send(close(request(method, &target))).await;
+                uploaded += usize::from(status == 200 && method == "POST");
+            }
+        }
+        for (name, value) in CLAIMS {
+            let value = value.replace("EVIL", &at);
+            let status = send(close(request(method, route).header(name, &value))).await;
+            uploaded += usize::from(status == 200 && method == "POST");
+        }
+        for odd in ODD_BYTES {
+            let bytes = close(request(method, route).header("x-target", "ODD"));
+            let place = bytes.windows(3).position(|part| part == b"ODD").unwrap();
+            let odd = with_host(odd, &at);
+            let bytes = [&bytes[..place], &odd, &bytes[place + 3..]].concat();
+            assert_ne!(send(bytes).await, 200, "{odd:?}");
+        }
+    }
+    assert_eq!(evil.connections().len(), 0);
+    assert!(uploaded > 5, "{uploaded}");
+    assert_eq!(fixture.google.videos().len(), uploaded);
+    assert_eq!(fixture.google.complaints(), [""; 0]);
 }
 
 #[tokio::test]
