@@ -135,30 +135,61 @@ const checks = {
   },
 
   translated: async () => {
-    const answer = await chat('claude-x', { target: 'claude' });
-    const { message, finish_reason } = answer.choices[0];
-    assert.deepEqual([message.content, finish_reason], ['Hello', 'tool_calls']);
-    assert.equal(message.tool_calls[0].function.name, 'weather');
-    assert.deepEqual(JSON.parse(message.tool_calls[0].function.arguments), { city: 'Kyiv' });
+    for (const target of ['claude', 'bedrock']) {
+      const answer = await chat('claude-x', { target });
+      const { message, finish_reason } = answer.choices[0];
+      assert.deepEqual([message.content, finish_reason], ['Hello', 'tool_calls'], target);
+      assert.equal(message.tool_calls[0].function.name, 'weather');
+      assert.deepEqual(JSON.parse(message.tool_calls[0].function.arguments), { city: 'Kyiv' });
+      assert.equal(answer.usage.total_tokens, 15);
+    }
   },
 
   'translated stream': async () => {
-    // The package's own accumulator puts the chunks together and checks them.
-    const stream = client('claude').chat.completions.stream({
-      model: 'claude-x',
-      messages,
-      stream_options: { include_usage: true },
-    });
-    const answer = await stream.finalChatCompletion();
-    const { message, finish_reason } = answer.choices[0];
-    assert.deepEqual([message.content, finish_reason], ['Hello', 'tool_calls']);
-    assert.deepEqual(JSON.parse(message.tool_calls[0].function.arguments), { city: 'Kyiv' });
-    assert.equal((await stream.totalUsage()).total_tokens, 15);
+    for (const target of ['claude', 'bedrock']) {
+      // The package's own accumulator puts the chunks together and checks them.
+      const stream = client(target).chat.completions.stream({
+        model: 'claude-x',
+        messages,
+        stream_options: { include_usage: true },
+      });
+      const answer = await stream.finalChatCompletion();
+      const { message, finish_reason } = answer.choices[0];
+      assert.deepEqual([message.content, finish_reason], ['Hello', 'tool_calls'], target);
+      assert.deepEqual(JSON.parse(message.tool_calls[0].function.arguments), { city: 'Kyiv' });
+      assert.equal((await stream.totalUsage()).total_tokens, 15);
+    }
+  },
+
+  'translated streams that break off': async () => {
+    for (const [target, model, told] of [
+      ['claude', 'claude-overloaded', /Overloaded/],
+      ['claude', 'claude-dying', /broke off/],
+      ['bedrock', 'throttled', /Too many tokens/],
+      ['bedrock', 'dying', /broke off/],
+    ]) {
+      const read = async () => {
+        for await (const chunk of await chat(model, { target, stream: true })) {
+          assert.equal(chunk.object, 'chat.completion.chunk');
+        }
+      };
+      await assert.rejects(read, (error) => error instanceof OpenAI.APIError && told.test(error.message), model);
+    }
   },
 
   'translated errors': async () => {
-    const error = await fails(OpenAI.InternalServerError, 529, () => chat('overloaded', { target: 'claude' }));
-    assert.match(error.message, /Overloaded/);
+    for (const [target, status, kind, type] of [
+      ['claude', 400, OpenAI.BadRequestError, 'invalid_request_error'],
+      ['claude', 429, OpenAI.RateLimitError, 'rate_limit_error'],
+      ['claude', 529, OpenAI.InternalServerError, 'overloaded_error'],
+      ['bedrock', 400, OpenAI.BadRequestError, 'ValidationException'],
+      ['bedrock', 429, OpenAI.RateLimitError, 'ThrottlingException'],
+      ['bedrock', 503, OpenAI.InternalServerError, 'ServiceUnavailableException'],
+    ]) {
+      const error = await fails(kind, status, () => chat(`status-${status}`, { target }));
+      assert.equal(error.type, type);
+      assert.match(error.message, new RegExp(`says ${status}`));
+    }
   },
 };
 

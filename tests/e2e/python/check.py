@@ -6,16 +6,16 @@ chunks of a stream one by one when it is asked to.
 
 import json
 import os
-import sys
 import urllib.request
 
 import openai
+
+from harness import equal, fails, run
 
 HUB = os.environ["HUB_URL"]
 STANDIN = os.environ["STANDIN_URL"]
 TOKEN = os.environ["HUB_TOKEN"]
 HELLO = [{"role": "user", "content": "Hello"}]
-failed = 0
 
 
 def client(target="stand-in", token=TOKEN):
@@ -31,19 +31,6 @@ def client(target="stand-in", token=TOKEN):
 def release(gate):
     request = urllib.request.Request(f"{STANDIN}/release/{gate}", method="POST")
     urllib.request.urlopen(request, timeout=15).close()
-
-
-def equal(found, expected):
-    assert found == expected, f"{found!r} is not {expected!r}"
-
-
-def fails(kind, status, call):
-    try:
-        call()
-    except openai.APIStatusError as error:
-        equal((type(error).__name__, error.status_code), (kind.__name__, status))
-        return error
-    raise AssertionError("no error")
 
 
 def chat(model="stand-in", target="stand-in", token=TOKEN, messages=HELLO, **more):
@@ -173,9 +160,9 @@ def translated_stream():
 
 def translated_errors():
     error = fails(
-        openai.InternalServerError, 529, lambda: chat("overloaded", target="claude")
+        openai.InternalServerError, 529, lambda: chat("status-529", target="claude")
     )
-    equal((error.body["type"], error.body["message"]), ("overloaded_error", "Overloaded"))
+    equal((error.body["type"], error.body["message"]), ("overloaded_error", "anthropic says 529"))
     error = fails(
         openai.BadRequestError,
         400,
@@ -184,31 +171,25 @@ def translated_errors():
     assert "does not serve /v1/embeddings" in error.response.text, error.response.text
 
 
-for check in [
-    completion,
-    stream,
-    dying_stream,
-    embeddings,
-    models,
-    unauthorized,
-    not_found,
-    too_large,
-    limited,
-    limited_by_provider,
-    bad_gateway,
-    gateway_timeout,
-    provider_errors_pass_through,
-    credentials_stay_here,
-    translated,
-    translated_stream,
-    translated_errors,
-]:
-    name = check.__name__.replace("_", " ")
-    try:
-        check()
-        print(f"ok python: {name}", flush=True)
-    except Exception as error:  # noqa: BLE001: whatever went wrong is the result
-        failed += 1
-        reason = str(error).replace("\n", " ")[:300]
-        print(f"FAILED python: {name}: {type(error).__name__}: {reason}", flush=True)
-sys.exit(failed > 0)
+run(
+    "python",
+    [
+        completion,
+        stream,
+        dying_stream,
+        embeddings,
+        models,
+        unauthorized,
+        not_found,
+        too_large,
+        limited,
+        limited_by_provider,
+        bad_gateway,
+        gateway_timeout,
+        provider_errors_pass_through,
+        credentials_stay_here,
+        translated,
+        translated_stream,
+        translated_errors,
+    ],
+)
