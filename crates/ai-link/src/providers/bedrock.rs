@@ -92,8 +92,7 @@ impl Bedrock {
             }
         };
         let region = region.unwrap_or_default();
-        let end = if region.starts_with("cn-") { ".cn" } else { "" };
-        let default = format!("https://bedrock-runtime.{region}.amazonaws.com{end}");
+        let default = format!("https://bedrock-runtime.{region}.{}", domain(region));
         // Without a region the default is no URL, which was reported above.
         let base = match (&target.endpoint, found.is_empty()) {
             (None, false) => None,
@@ -181,6 +180,21 @@ impl Bedrock {
         }
         Ok(())
     }
+}
+
+/// The domain of a region's services: AWS has separate parts, each with its own.
+fn domain(region: &str) -> &'static str {
+    [
+        ("cn-", "amazonaws.com.cn"),
+        ("eusc-", "amazonaws.eu"),
+        ("eu-isoe-", "cloud.adc-e.uk"),
+        ("us-iso-", "c2s.ic.gov"),
+        ("us-isob-", "sc2s.sgov.gov"),
+        ("us-isof-", "csp.hci.ic.gov"),
+    ]
+    .into_iter()
+    .find(|(prefix, _)| region.starts_with(prefix))
+    .map_or("amazonaws.com", |(_, domain)| domain)
 }
 
 /// The host as a client sends it: with its port, unless that is the scheme's own.

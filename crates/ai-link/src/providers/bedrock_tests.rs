@@ -72,6 +72,42 @@ fn a_model_is_one_segment_of_the_path() {
 }
 
 #[test]
+fn every_part_of_aws_has_its_domain() {
+    for (region, host) in [
+        ("us-east-1", "bedrock-runtime.us-east-1.amazonaws.com"),
+        (
+            "us-gov-west-1",
+            "bedrock-runtime.us-gov-west-1.amazonaws.com",
+        ),
+        ("cn-north-1", "bedrock-runtime.cn-north-1.amazonaws.com.cn"),
+        (
+            "eusc-de-east-1",
+            "bedrock-runtime.eusc-de-east-1.amazonaws.eu",
+        ),
+        (
+            "eu-isoe-west-1",
+            "bedrock-runtime.eu-isoe-west-1.cloud.adc-e.uk",
+        ),
+        ("us-iso-east-1", "bedrock-runtime.us-iso-east-1.c2s.ic.gov"),
+        (
+            "us-isob-east-1",
+            "bedrock-runtime.us-isob-east-1.sc2s.sgov.gov",
+        ),
+        (
+            "us-isof-south-1",
+            "bedrock-runtime.us-isof-south-1.csp.hci.ic.gov",
+        ),
+    ] {
+        let target = TargetConfig {
+            aws_region: Some(region.to_owned()),
+            ..target()
+        };
+        let outgoing = prepared(&target, &chat("m"), false).unwrap().outgoing;
+        assert_eq!(outgoing.uri().host(), Some(host));
+    }
+}
+
+#[test]
 fn a_request_is_signed() {
     let mut target = target();
     target.aws_session_token = Some(SecretString::from("session"));

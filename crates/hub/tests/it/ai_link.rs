@@ -1,6 +1,5 @@
 //! What goes to a provider and what comes back, byte for byte.
 
-
 use proactions_testkit::{Gate, RawClient, Reply, Step, Upstream, closed_address};
 use serde_json::{Value, json};
 

@@ -1,6 +1,5 @@
 //! A configuration that cannot be served is answered at once: exit code 2, one line a problem, no secret shown.
 
-
 use proactions_testkit::{HubProcess, TempConfig};
 use tokio::time::{Instant, timeout};
 
