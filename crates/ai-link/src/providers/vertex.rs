@@ -73,6 +73,8 @@ impl Vertex {
         let (project, region) = (project.unwrap_or_default(), region.unwrap_or_default());
         let default = match region {
             "global" => "https://aiplatform.googleapis.com".to_owned(),
+            // Not a place but several, which have an address of their own.
+            "eu" | "us" => format!("https://aiplatform.{region}.rep.googleapis.com"),
             region => format!("https://{region}-aiplatform.googleapis.com"),
         };
         let base = match (&target.endpoint, found.is_empty()) {

@@ -173,15 +173,19 @@ fn projects_regions_and_credentials_are_checked() {
         let error = Vertex::new(&target).unwrap_err().to_string();
         assert!(error.starts_with(told), "{error}");
     }
-    let global = TargetConfig {
-        vertex_region: Some("global".to_owned()),
-        ..target()
-    };
-    let vertex = Vertex::new(&global).unwrap();
-    assert_eq!(
-        vertex.base.authority().as_str(),
-        "aiplatform.googleapis.com"
-    );
+    for (region, host) in [
+        ("europe-west4", "europe-west4-aiplatform.googleapis.com"),
+        ("global", "aiplatform.googleapis.com"),
+        ("eu", "aiplatform.eu.rep.googleapis.com"),
+        ("us", "aiplatform.us.rep.googleapis.com"),
+    ] {
+        let target = TargetConfig {
+            vertex_region: Some(region.to_owned()),
+            ..target()
+        };
+        let vertex = Vertex::new(&target).unwrap();
+        assert_eq!(vertex.base.authority().as_str(), host);
+    }
 }
 
 proptest! {
