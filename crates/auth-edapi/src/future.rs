@@ -3,7 +3,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use http::header::{AUTHORIZATION, CACHE_CONTROL};
+use http::header::{AUTHORIZATION, CACHE_CONTROL, Entry as HeaderEntry};
 use http::{HeaderValue, Request, Response};
 use pin_project_lite::pin_project;
 use proactions_edge::{Exchange, Principal, RenderRejection, RequestId};
@@ -135,12 +135,16 @@ where
                     future,
                     authenticated,
                 } => {
-                    let mut response = ready!(future.poll(cx))?;
-                    if *authenticated && !response.headers().contains_key(CACHE_CONTROL) {
-                        let no_store = HeaderValue::from_static("no-store");
-                        response.headers_mut().insert(CACHE_CONTROL, no_store);
+                    // Changed where it is: taken out and put back, an answer is copied twice.
+                    let mut polled = future.poll(cx);
+                    if let Poll::Ready(Ok(response)) = &mut polled
+                        && *authenticated
+                        && let HeaderEntry::Vacant(vacant) =
+                            response.headers_mut().entry(CACHE_CONTROL)
+                    {
+                        vacant.insert(HeaderValue::from_static("no-store"));
                     }
-                    return Poll::Ready(Ok(response));
+                    return polled;
                 }
                 StateProj::Refused { response } => {
                     return response

@@ -1,8 +1,7 @@
 //! Instructions and heap allocations, counted by valgrind.
 //!
 //! Instructions are counted in one function of the measured process only: start and set-up are left out.
-//! Allocations are the calls of the C library's allocating functions, so that no counting allocator has to be
-//! linked in. Calls are counted everywhere; those of a process that sets up and runs nothing are taken off.
+//! Allocations are the calls of the allocator's functions, so that no counting allocator has to be linked in. Calls are counted everywhere; those of a process that sets up and runs nothing are taken off.
 
 use std::collections::HashMap;
 use std::io;
@@ -11,13 +10,11 @@ use std::process::{Command, Stdio};
 /// Iterations that are counted. What happens on the first one only is spread over all.
 const ITERATIONS: u32 = 2_000;
 
-const ALLOCATORS: [&str; 6] = [
-    "malloc",
-    "calloc",
-    "realloc",
-    "posix_memalign",
-    "aligned_alloc",
-    "memalign",
+/// What the allocator of this program is entered by.
+const ALLOCATORS: [&str; 3] = [
+    "mi_malloc_aligned",
+    "mi_realloc_aligned",
+    "mi_zalloc_aligned",
 ];
 
 /// What one request costs.
@@ -109,8 +106,8 @@ mod tests {
 
     #[test]
     fn totals_and_calls_are_read() {
-        let profile = "version: 1\n\nfn=(1) main\n16 400\ncfn=(2) malloc\ncalls=3 0 \n16 90\ncfn=(3) free\ncalls=9 0\n\
-                       16 90\nfn=(4) other\ncfn=(2)\ncalls=2 0\n16 60\ncfn=(5) realloc'2\ncalls=1 0\n1 1\n\ntotals: 1234\n";
+        let profile = "version: 1\n\nfn=(1) main\n16 400\ncfn=(2) mi_malloc_aligned\ncalls=3 0 \n16 90\ncfn=(3) mi_free\ncalls=9 0\n\
+                       16 90\nfn=(4) other\ncfn=(2)\ncalls=2 0\n16 60\ncfn=(5) mi_realloc_aligned'2\ncalls=1 0\n1 1\n\ntotals: 1234\n";
         assert_eq!(parse(profile), (1234, 6));
         assert_eq!(parse(""), (0, 0));
     }

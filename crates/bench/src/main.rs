@@ -22,6 +22,10 @@ use tokio::time::Instant;
 use crate::callgrind::Callgrind;
 use crate::report::{Cost, Report};
 
+/// The one that the hub has.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Iterations of one timed round, after as many for warming up.
 const ITERATIONS: u32 = 20_000;
 /// Timed rounds, of which the median counts.

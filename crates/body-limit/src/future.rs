@@ -2,7 +2,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use http::Response;
 use pin_project_lite::pin_project;
@@ -73,16 +73,18 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().state.project() {
             StateProj::Counted { future, count } => {
-                let answered = ready!(future.poll(cx));
-                match count.take() {
-                    Some(count) if count.exceeded.load(Relaxed) => {
-                        let refused = refusal(count.http1);
-                        Poll::Ready(Ok(
-                            refused.into_response(&count.renderer, count.request_id.as_ref())
-                        ))
-                    }
-                    _ => Poll::Ready(answered),
+                // Passed on where it is: taken out and put back, an answer is copied twice.
+                let polled = future.poll(cx);
+                if polled.is_ready()
+                    && let Some(count) = count.take()
+                    && count.exceeded.load(Relaxed)
+                {
+                    let refused = refusal(count.http1);
+                    let response =
+                        refused.into_response(&count.renderer, count.request_id.as_ref());
+                    return Poll::Ready(Ok(response));
                 }
+                polled
             }
             StateProj::Passed { future } => future.poll(cx),
             // Polled again after its end, a future may do anything but harm.

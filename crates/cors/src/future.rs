@@ -1,7 +1,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use http::Response;
 use pin_project_lite::pin_project;
@@ -66,11 +66,14 @@ where
                 .take()
                 .map_or(Poll::Pending, |response| Poll::Ready(Ok(response))),
             StateProj::Decorated { future, due } => {
-                let mut response = ready!(future.poll(cx))?;
-                if let Some((rules, decision)) = due.take() {
+                // Changed where it is: taken out and put back, an answer is copied twice.
+                let mut polled = future.poll(cx);
+                if let Poll::Ready(Ok(response)) = &mut polled
+                    && let Some((rules, decision)) = due.take()
+                {
                     rules.apply(decision, response.headers_mut());
                 }
-                Poll::Ready(Ok(response))
+                polled
             }
             StateProj::Untouched { future } => future.poll(cx),
         }

@@ -25,9 +25,11 @@ use hashbrown::HashTable;
 /// assert_eq!(map.get("key", now), Some(7));
 /// assert_eq!(map.get("key", now + Duration::from_secs(60)), None);
 /// ```
-pub struct TtlMap<K, V> {
+///
+/// The default hasher is keyed, for keys that a peer chooses.
+pub struct TtlMap<K, V, S = RandomState> {
     shards: Box<[Mutex<Shard<K, V>>]>,
-    hasher: RandomState,
+    hasher: S,
     shard_capacity: usize,
     keep: fn(&V) -> bool,
 }
@@ -36,19 +38,31 @@ impl<K, V> TtlMap<K, V>
 where
     K: Hash + Eq,
 {
+    /// A map of at most `capacity` entries (rounded up to a multiple of 16 above 256, at least 1).
+    #[must_use]
+    pub fn new(capacity: usize) -> Self {
+        Self::with_hasher(capacity, RandomState::new())
+    }
+}
+
+impl<K, V, S> TtlMap<K, V, S>
+where
+    K: Hash + Eq,
+    S: BuildHasher,
+{
     const SHARDS: usize = 16;
     /// How many kept entries are passed over before the oldest is dropped all the same.
     const MAX_PASSED_OVER: usize = 64;
 
-    /// A map of at most `capacity` entries (rounded up to a multiple of 16 above 256, at least 1).
+    /// As [`TtlMap::new`], with another hasher. One without a key is for keys that no peer can choose.
     #[must_use]
-    pub fn new(capacity: usize) -> Self {
+    pub fn with_hasher(capacity: usize, hasher: S) -> Self {
         let capacity = capacity.max(1);
         // A small map is not worth sharding: a skewed hash would make its cap too small.
         let shards = if capacity <= 256 { 1 } else { Self::SHARDS };
         Self {
             shards: (0..shards).map(|_| Mutex::new(Shard::new())).collect(),
-            hasher: RandomState::new(),
+            hasher,
             shard_capacity: capacity.div_ceil(shards),
             keep: |_| false,
         }
@@ -191,7 +205,7 @@ where
     }
 }
 
-impl<K, V> fmt::Debug for TtlMap<K, V> {
+impl<K, V, S> fmt::Debug for TtlMap<K, V, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TtlMap")
             .field("capacity", &(self.shard_capacity * self.shards.len()))

@@ -214,7 +214,7 @@ fn reload_file(file: &Path, handle: &ReloadHandle, old: &Config) -> Result<Confi
         .reload(&loaded)
         .map_err(|error| refuse("config_refused", &error.to_string()))?;
     for warning in &loaded.warnings {
-        tracing::warn!("{warning}");
+        tracing::warn!("{}", line(&warning.to_string()));
     }
     warn(&warnings);
     for key in changed(old, &loaded.config) {

@@ -87,11 +87,14 @@ where
         loop {
             let next = match state.as_mut().project() {
                 StateProjection::Inner { future, passing } => {
-                    let mut result = ready!(future.poll(cx));
-                    if let Some(passing) = passing.take() {
-                        passing.finish(&mut result);
+                    // Changed where it is: taken out and put back, an answer is copied twice.
+                    let mut polled = future.poll(cx);
+                    if let Poll::Ready(result) = &mut polled
+                        && let Some(passing) = passing.take()
+                    {
+                        passing.finish(result);
                     }
-                    return Poll::Ready(result);
+                    return polled;
                 }
                 StateProjection::Refused { response } => match response.take() {
                     Some(response) => return Poll::Ready(Ok(response)),

@@ -45,7 +45,11 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         if this.writing.is_none() {
-            let response = ready!(this.inner.poll(cx))?;
+            // Changed where it is: taken out and put back, an answer is copied twice.
+            let mut polled = this.inner.poll(cx);
+            let Poll::Ready(Ok(response)) = &mut polled else {
+                return polled;
+            };
             let scope = if response.status().is_server_error() {
                 Scope::Removals
             } else {
@@ -53,8 +57,10 @@ where
             };
             let commit = Commit::new(this.session, scope);
             if !commit.is_due() {
-                return Poll::Ready(Ok(finish(this.session, response)));
+                finish(this.session, response);
+                return polled;
             }
+            let response = ready!(polled)?;
             *this.writing = Some(Box::new(Writing { response, commit }));
         }
         if let Some(writing) = this.writing.as_mut()
@@ -68,7 +74,11 @@ where
             );
         }
         match this.writing.take() {
-            Some(writing) => Poll::Ready(Ok(finish(this.session, writing.response))),
+            Some(writing) => {
+                let mut response = writing.response;
+                finish(this.session, &mut response);
+                Poll::Ready(Ok(response))
+            }
             // Polled after its end.
             None => Poll::Pending,
         }
@@ -81,9 +91,8 @@ impl<F, B> std::fmt::Debug for SessionFuture<F, B> {
     }
 }
 
-fn finish<B>(session: &Session, mut response: Response<B>) -> Response<B> {
+fn finish<B>(session: &Session, response: &mut Response<B>) {
     if let Some(cookie) = session.take_cookie() {
         response.headers_mut().append(SET_COOKIE, cookie);
     }
-    response
 }

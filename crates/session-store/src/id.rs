@@ -74,8 +74,35 @@ impl PartialEq for SessionId {
 impl Eq for SessionId {}
 
 impl Hash for SessionId {
+    /// Its beginning and its end, which are random in ids of this crate. Ids of other generators may share one.
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.as_bytes().hash(state);
+        let beginning = self.bytes.first_chunk().unwrap_or(&[0; 8]);
+        let end = self.as_bytes().last_chunk().unwrap_or(&[0; 8]);
+        state.write_u64(u64::from_ne_bytes(*beginning));
+        state.write_u64(u64::from_ne_bytes(*end));
+    }
+}
+
+/// Hashes [`SessionId`]s, which are random themselves and come from a signed cookie: no peer can choose them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, n: u64) {
+        // Both halves of the product: the table looks at the top and the low bits.
+        let product =
+            u128::from(self.0 ^ n).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+        self.0 = (product >> 64) as u64 ^ product as u64;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }
 

@@ -1,9 +1,11 @@
 use std::fmt;
+use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 use std::time::Duration;
 
 use proactions_edge::{Clock, SystemClock, TtlMap};
 
+use crate::id::IdHasher;
 use crate::store::{SessionStore, StoreError, StoreErrorKind, StoreFuture, Stored};
 use crate::{Record, SessionId};
 
@@ -12,7 +14,7 @@ use crate::{Record, SessionId};
 /// It is bounded. When it is full, ended sessions go first, then the oldest, so that new users can always
 /// enter. Reading a record shares it; nothing is copied.
 pub struct MemoryStore {
-    records: TtlMap<SessionId, Arc<Record>>,
+    records: TtlMap<SessionId, Arc<Record>, BuildHasherDefault<IdHasher>>,
     clock: Arc<dyn Clock>,
 }
 
@@ -30,7 +32,7 @@ impl MemoryStore {
     #[must_use]
     pub fn with_clock(capacity: usize, clock: Arc<dyn Clock>) -> Self {
         Self {
-            records: TtlMap::new(capacity),
+            records: TtlMap::with_hasher(capacity, BuildHasherDefault::new()),
             clock,
         }
     }
