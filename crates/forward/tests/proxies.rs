@@ -25,10 +25,10 @@ use proactions_forward::{
     Body, BoxError, ForwardProxies, HttpClientConfig, ProxyConfig, ProxyPolicies,
     RemoveSourceHeaders,
 };
-use proactions_testkit::{Gate, Reply, Step, Upstream, closed_address};
-use support::{
-    Authority, Outbound, call, client_at, egress, get, proxy, service, service_within, text, tls,
+use proactions_testkit::{
+    Gate, OutboundMode, OutboundProxy, Reply, Step, Upstream, closed_address,
 };
+use support::{Authority, call, client_at, egress, get, proxy, service, service_within, text, tls};
 
 fn one(upstream: &Upstream, change: impl FnOnce(&mut ProxyConfig)) -> ForwardProxies {
     let mut config = proxy("a", &upstream.url("/base"));
@@ -536,14 +536,16 @@ async fn files_and_keys_are_checked_at_start() {
 async fn everything_goes_through_the_outbound_proxy() {
     let authority = Authority::new();
     let upstream = authority.serve(false).await;
-    let outbound = Outbound::start(None).await;
+    let plain_upstream = Upstream::start(Reply::bytes(200, "text/plain", "proxied"));
+    let port = plain_upstream.addr().port();
+    let outbound = OutboundProxy::for_user("user:p@ss");
     let rules = egress(|rules| {
-        let url = format!("http://user:p%40ss@{}", outbound.addr);
+        let url = format!("http://user:p%40ss@{}", outbound.addr());
         rules.proxy = Some(SecretString::from(url));
     });
     let mut secure = proxy("secure", &format!("https://{upstream}/x"));
     secure.options.ssl.ca = Some(authority.pem.clone());
-    let plain = proxy("plain", "http://name.test:8080/x");
+    let plain = proxy("plain", &format!("http://name.test:{port}/x"));
     let service = service_within(&rules, vec![secure, plain]);
 
     let answer = get(&service, "/proxy/forward/secure/y").await;
@@ -559,19 +561,20 @@ async fn everything_goes_through_the_outbound_proxy() {
     );
     assert!(heads[0].contains("Proxy-Authorization: Basic dXNlcjpwQHNz\r\n"));
     assert!(
-        heads[1].starts_with("GET http://name.test:8080/x/y?z HTTP/1.1\r\n"),
+        heads[1].starts_with(&format!("GET http://name.test:{port}/x/y?z HTTP/1.1\r\n")),
         "{heads:?}"
     );
     assert!(heads[1].contains("proxy-authorization: Basic dXNlcjpwQHNz\r\n"));
-    assert!(heads[1].contains("host: name.test:8080\r\n"));
+    assert!(heads[1].contains(&format!("host: name.test:{port}\r\n")));
 }
 
 #[tokio::test]
 async fn a_refusal_of_the_outbound_proxy_is_a_bad_gateway() {
     for status in [403, 407, 502] {
-        let outbound = Outbound::start(Some(status)).await;
+        let outbound = OutboundProxy::start();
+        outbound.set(OutboundMode::Refuse(status));
         let rules = egress(|rules| {
-            rules.proxy = Some(SecretString::from(format!("http://{}", outbound.addr)));
+            rules.proxy = Some(SecretString::from(format!("http://{}", outbound.addr())));
         });
         let configs = vec![
             proxy("secure", "https://name.test/"),

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use http::{Request, Response};
 use proactions_edge::{ClientInfo, Peer, Scheme};
@@ -16,7 +16,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tower::ServiceExt as _;
 
 pub(crate) fn proxy(id: &str, url: &str) -> ProxyConfig {
@@ -156,47 +156,4 @@ pub(crate) async fn read_head(stream: &mut (impl tokio::io::AsyncRead + Unpin)) 
         head.push(stream.read_u8().await.ok()?);
     }
     String::from_utf8(head).ok()
-}
-
-/// An HTTP proxy that lets everything through, or refuses it with a status. It keeps the heads of what it is asked.
-pub(crate) struct Outbound {
-    pub(crate) addr: SocketAddr,
-    pub(crate) heads: Arc<Mutex<Vec<String>>>,
-}
-
-impl Outbound {
-    pub(crate) async fn start(refusal: Option<u16>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let addr = listener.local_addr().unwrap();
-        let heads = Arc::new(Mutex::new(Vec::new()));
-        let seen = Arc::clone(&heads);
-        tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                let seen = Arc::clone(&seen);
-                tokio::spawn(async move {
-                    let head = read_head(&mut stream).await?;
-                    seen.lock().unwrap().push(head.clone());
-                    let target = head.split(' ').nth(1)?.to_owned();
-                    if let Some(status) = refusal {
-                        let answer = format!("HTTP/1.1 {status} No\r\ncontent-length: 0\r\n\r\n");
-                        stream.write_all(answer.as_bytes()).await.ok()?;
-                    } else if head.starts_with("CONNECT ") {
-                        let mut upstream = TcpStream::connect(&target).await.ok()?;
-                        let answer = "HTTP/1.1 200 Connection established\r\nx-y: z\r\n\r\n";
-                        stream.write_all(answer.as_bytes()).await.ok()?;
-                        let _ = tokio::io::copy_bidirectional(&mut stream, &mut upstream).await;
-                    } else {
-                        let answer = "HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\nproxied";
-                        stream.write_all(answer.as_bytes()).await.ok()?;
-                    }
-                    Some(())
-                });
-            }
-        });
-        Self { addr, heads }
-    }
-
-    pub(crate) fn heads(&self) -> Vec<String> {
-        self.heads.lock().unwrap().clone()
-    }
 }
