@@ -1,4 +1,7 @@
+use std::net::IpAddr;
+
 use http::header::{HeaderName, ORIGIN, UPGRADE};
+use http::uri::Authority;
 use http::{HeaderMap, Method};
 use proactions_edge::{ClientInfo, Scheme};
 
@@ -27,6 +30,38 @@ pub(crate) fn is_cross_site(
         let own = client.zip(origin.to_str().ok());
         !own.is_some_and(|(client, origin)| is_own(origin, client))
     })
+}
+
+/// Whether a web page may have made the browser send this request, where nobody is asked for credentials and reaching
+/// the service is all it takes.
+///
+/// As [`is_cross_site`], and an `Origin` that is the host itself vouches only if that host cannot be made to point
+/// elsewhere: a page at `http://evil.example` can have its own name lead here (DNS rebinding), and is then of the
+/// «same» origin.
+pub(crate) fn is_from_a_page(
+    method: &Method,
+    headers: &HeaderMap,
+    client: Option<&ClientInfo>,
+    origin_is_allowed: bool,
+) -> bool {
+    let safe = matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
+    if (safe && !headers.contains_key(UPGRADE)) || origin_is_allowed {
+        return false;
+    }
+    let host = client.and_then(ClientInfo::host_str);
+    is_cross_site(method, headers, client, origin_is_allowed)
+        || (headers.contains_key(ORIGIN) && !host.is_some_and(is_fixed))
+}
+
+/// Whether the name of this host always leads to the same machine: an address, or a name of this one.
+fn is_fixed(host: &str) -> bool {
+    let Ok(authority) = host.parse::<Authority>() else {
+        return false;
+    };
+    let name = authority.host();
+    let address = name.trim_start_matches('[').trim_end_matches(']');
+    let name = name.to_ascii_lowercase();
+    name == "localhost" || name.ends_with(".localhost") || address.parse::<IpAddr>().is_ok()
 }
 
 static SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -104,6 +139,60 @@ mod tests {
                 "an allowed origin may"
             );
             assert!(!decide(&Method::GET, headers, false), "reading is free");
+        }
+    }
+
+    #[test]
+    fn a_page_needs_to_be_allowed_where_nobody_is_asked_for_credentials() {
+        for (host, headers, page) in [
+            ("localhost:3000", &[][..], false),
+            ("evil.example", &[], false),
+            (
+                "localhost:3000",
+                &[("origin", "http://localhost:3000")],
+                false,
+            ),
+            (
+                "127.0.0.1:3000",
+                &[("origin", "http://127.0.0.1:3000")],
+                false,
+            ),
+            ("[::1]:3000", &[("origin", "http://[::1]:3000")], false),
+            (
+                "app.localhost",
+                &[("origin", "http://app.localhost")],
+                false,
+            ),
+            (
+                "localhost:3000",
+                &[("origin", "http://localhost:5173")],
+                true,
+            ),
+            ("evil.example", &[("origin", "http://evil.example")], true),
+            (
+                "evil.localhost.example",
+                &[("origin", "http://evil.localhost.example")],
+                true,
+            ),
+            (
+                "evil.example",
+                &[
+                    ("origin", "http://evil.example"),
+                    ("sec-fetch-site", "same-origin"),
+                ],
+                true,
+            ),
+            ("localhost", &[("sec-fetch-site", "cross-site")], true),
+        ] {
+            let mut map = HeaderMap::new();
+            for (name, value) in headers {
+                map.append(*name, HeaderValue::from_static(value));
+            }
+            let here = client(Scheme::Http, host);
+            let decide = |method, allowed| is_from_a_page(method, &map, Some(&here), allowed);
+            assert_eq!(decide(&Method::POST, false), page, "{host} {headers:?}");
+            assert!(!decide(&Method::POST, true), "an allowed origin may");
+            assert!(!decide(&Method::GET, false), "reading is free");
         }
     }
 

@@ -4,14 +4,15 @@ use std::task::{Context, Poll, Waker};
 use http::header::{ALLOW, AUTHORIZATION};
 use http::{HeaderValue, Request, Response};
 use proactions_edge::{
-    AllowedOrigin, ClientInfo, Peer, Rejection, RejectionKind, RenderRejection, RequestId,
+    AllowedOrigin, ClientInfo, Peer, ReadableOrigin, Rejection, RejectionKind, RenderRejection,
+    RequestId,
 };
 use proactions_session_store::Session;
 use tower_service::Service;
 
 use crate::access::Access;
 use crate::credentials::Presented;
-use crate::cross_site::is_cross_site;
+use crate::cross_site::{is_cross_site, is_from_a_page};
 use crate::entry::{Core, Entry};
 use crate::future::admit;
 use crate::{AuthFuture, Credentials};
@@ -43,8 +44,23 @@ where
             Access::Public => {
                 if access.is_enabled() {
                     request.headers_mut().remove(AUTHORIZATION);
+                    return AuthFuture::calling(self.inner.call(request));
                 }
-                return AuthFuture::calling(self.inner.call(request));
+                let extensions = request.extensions();
+                let client = extensions.get::<ClientInfo>();
+                let allowed = extensions.get::<AllowedOrigin>().is_some()
+                    || extensions.get::<ReadableOrigin>().is_some();
+                if !is_from_a_page(request.method(), request.headers(), client, allowed) {
+                    return AuthFuture::calling(self.inner.call(request));
+                }
+                tracing::warn!(
+                    target: "security",
+                    event = "cross_site_refused",
+                    ip = client.map(|client| tracing::field::display(client.ip)),
+                    requestId = extensions.get::<RequestId>().map(tracing::field::display),
+                    "A web page whose origin CORS does not allow made a request, and nobody is asked for credentials"
+                );
+                Rejection::new(RejectionKind::CrossSite)
             }
             Access::Protected => match self.enter(&request) {
                 Ok(mut entry) => {

@@ -61,6 +61,13 @@ pub(crate) struct Decision {
     allow_headers: Option<HeaderValue>,
 }
 
+impl Decision {
+    /// Whether a browser will let the page read the answer.
+    pub(crate) const fn allows_origin(&self) -> bool {
+        self.allow_origin.is_some()
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// Allowed, and the origin is listed in a policy with credentials.

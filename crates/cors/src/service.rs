@@ -4,7 +4,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, ORIGIN};
 use http::{HeaderValue, Request, Response, StatusCode};
-use proactions_edge::{AllowedOrigin, ClientInfo, RequestId};
+use proactions_edge::{AllowedOrigin, ClientInfo, ReadableOrigin, RequestId};
 use tower_service::Service;
 
 use crate::decide::{Decision, Verdict};
@@ -70,6 +70,9 @@ where
             }
             RequestKind::Actual if decision.verdict == Verdict::Named => {
                 request.extensions_mut().insert(AllowedOrigin::new());
+            }
+            RequestKind::Actual if decision.allows_origin() => {
+                request.extensions_mut().insert(ReadableOrigin::new());
             }
             RequestKind::Actual | RequestKind::NotCors | RequestKind::Preflight => {}
         }

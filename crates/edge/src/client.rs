@@ -112,3 +112,18 @@ impl AllowedOrigin {
         Self
     }
 }
+
+/// Marks a request whose `Origin` the CORS policy allows to read answers, though not with credentials.
+///
+/// `cors` inserts it; where nobody is asked for credentials, `auth-edapi` lets such a page act.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ReadableOrigin;
+
+impl ReadableOrigin {
+    /// The mark.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self
+    }
+}

@@ -13,6 +13,7 @@
 //! | [`RequestId`] | `redact-log` | every rejection and log line |
 //! | [`Exchange`] | `redact-log` | inner layers leave notes in it for the access log |
 //! | [`AllowedOrigin`] | `cors` | `auth-edapi`, against cross-site requests |
+//! | [`ReadableOrigin`] | `cors` | `auth-edapi`, where nobody is asked for credentials |
 //! | [`Principal`] | `auth-edapi` | limits by user, routes |
 
 mod client;
@@ -27,7 +28,7 @@ mod request_id;
 mod secret;
 mod ttl_map;
 
-pub use client::{AllowedOrigin, ClientInfo, Peer, Scheme};
+pub use client::{AllowedOrigin, ClientInfo, Peer, ReadableOrigin, Scheme};
 #[cfg(any(test, feature = "test-util"))]
 pub use clock::ManualClock;
 pub use clock::{Clock, SystemClock};

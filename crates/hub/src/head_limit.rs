@@ -8,7 +8,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{Extensions, Request, Response, request};
+use http::header::HOST;
+use http::uri::Authority;
+use http::{Extensions, Request, Response, Version, request};
 use pin_project_lite::pin_project;
 use proactions_edge::{ClientInfo, JsonRejection, Rejection, RejectionKind, RequestId};
 use tower_layer::Layer;
@@ -36,6 +38,11 @@ impl HeadLimits {
         if uri_bytes > self.max_uri_bytes {
             return Some(Rejection::new(RejectionKind::UriTooLong));
         }
+        if head.version == Version::HTTP_2 && !is_well_formed(head) {
+            return Some(
+                Rejection::new(RejectionKind::BadRequest).with_message("Malformed HTTP request"),
+            );
+        }
         let mut bytes = 0;
         for (name, value) in &head.headers {
             bytes += name.as_str().len() + value.len();
@@ -52,6 +59,26 @@ impl HeadLimits {
         }
         None
     }
+}
+
+/// What the listener's guard asks of HTTP/1, and h2 does not of HTTP/2: nobody's name before the host, one host only
+/// (RFC 9113 section 8.3.1), and no blanks around a value (section 8.2.1), which an upstream may trim or not.
+fn is_well_formed(head: &request::Parts) -> bool {
+    let authority = head.uri.authority().map(Authority::as_str);
+    let plain = authority.is_none_or(|authority| !authority.contains('@'));
+    let mut hosts = head.headers.get_all(HOST).iter();
+    let one_host = match (hosts.next(), hosts.next()) {
+        (None, _) => true,
+        (Some(host), None) => authority
+            .is_none_or(|authority| host.as_bytes().eq_ignore_ascii_case(authority.as_bytes())),
+        (Some(_), Some(_)) => false,
+    };
+    let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    let trimmed = head.headers.values().all(|value| {
+        let bytes = value.as_bytes();
+        !is_blank(bytes.first()) && !is_blank(bytes.last())
+    });
+    plain && one_host && trimmed
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -101,10 +128,10 @@ where
             if refused.kind() == RejectionKind::BadRequest {
                 tracing::warn!(
                     target: "security",
-                    event = "ambiguous_header",
+                    event = "ambiguous_head",
                     ip = head.extensions.get::<ClientInfo>().map(|client| tracing::field::display(client.ip)),
                     requestId = request_id.map(tracing::field::display),
-                    "a header name with an underscore was refused",
+                    "a head that others could read differently was refused",
                 );
             }
             let response = refused.into_response(&JsonRejection, request_id);
@@ -211,5 +238,27 @@ mod tests {
         assert_eq!(verdict("/", &[("abcde", "123456789012345")]), None);
         assert_eq!(verdict("/", &[("abcde", "1234567890123456")]), Some(431));
         assert_eq!(verdict("/", &[("x_y", "1")]), Some(400));
+    }
+
+    #[test]
+    fn heads_of_http2_have_one_meaning() {
+        for (target, headers, good) in [
+            ("https://h/", &[][..], true),
+            ("https://h:8443/", &[("host", "H:8443")], true),
+            ("/", &[("host", "h")], true),
+            ("https://h/", &[("host", "i")], false),
+            ("https://h/", &[("host", "h"), ("host", "h")], false),
+            ("https://u@h/", &[], false),
+            ("https://h/", &[("a", " x")], false),
+            ("https://h/", &[("a", "x\t")], false),
+            ("https://h/", &[("a", "")], true),
+        ] {
+            let mut request = Request::get(target).version(Version::HTTP_2);
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
+            let (head, ()) = request.body(()).unwrap().into_parts();
+            assert_eq!(is_well_formed(&head), good, "{target} {headers:?}");
+        }
     }
 }

@@ -1,11 +1,13 @@
 //! Changing the configuration and the certificate of a hub that runs.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use proactions_config::{Config, Loaded, Loader, TlsSettings};
-use proactions_edge::{ConfigError, ConfigProblem};
+use proactions_edge::{ConfigError, ConfigProblem, ExposeSecret as _};
+use proactions_ratelimit::StoreKind;
 use proactions_redact_log::Logging;
 
 use crate::StartError;
@@ -265,13 +267,19 @@ const AT_START: [Setting; 12] = [
     }),
     ("hub.security.rateLimit.store", |c| {
         let limit = c.hub.security.rate_limit.as_ref();
-        format!("{:?}", limit.map(|limit| limit.store))
+        format!("{:?}", limit.map_or(StoreKind::Memory, |limit| limit.store))
     }),
     ("auth.session.store", |c| {
         format!("{:?}", c.auth.session.store)
     }),
     ("auth.session.redis_client", |c| {
-        format!("{:?}", c.auth.session.redis_client)
+        // The URLs hold passwords and are not in the text form; a digest tells them apart.
+        let redis = c.auth.session.redis_client.as_ref();
+        let mut urls = DefaultHasher::new();
+        for url in redis.iter().flat_map(|redis| redis.url.as_slice()) {
+            url.expose_secret().hash(&mut urls);
+        }
+        format!("{redis:?} {:x}", urls.finish())
     }),
     ("logging", |c| format!("{:?}", c.logging)),
     ("metrics", |c| format!("{:?}", c.metrics)),
@@ -283,4 +291,30 @@ fn changed<'a>(old: &'a Config, new: &'a Config) -> impl Iterator<Item = &'stati
         .into_iter()
         .filter(|(_, value)| value(old) != value(new))
         .map(|(key, _)| key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_needs_a_restart_is_told_apart_by_secrets_too() {
+        let config = |redis: &str, limit: &str| {
+            let text = format!(
+                "hub: {{security: {{{limit}}}}}\nauth:\n  enabled: true\n  type: token\n  \
+                 tokens: [0123456789abcdef0123456789abcdef]\n  session:\n    store: redis\n    \
+                 redis_client: {{url: '{redis}'}}\n    cookie: {{secret: 0123456789abcdef0123456789abcdef}}\n"
+            );
+            Loader::from_text("hub.yaml", text).load().unwrap().config
+        };
+        let old = config("redis://:one@localhost", "");
+        let keys = |new: &Config| changed(&old, new).collect::<Vec<_>>();
+        assert_eq!(keys(&config("redis://:one@localhost", "")), [""; 0]);
+        let rotated = config("redis://:two@localhost", "");
+        assert_eq!(keys(&rotated), ["auth.session.redis_client"]);
+        let limited = config("redis://:one@localhost", "rateLimit: {max: 5}");
+        assert_eq!(keys(&limited), [""; 0]);
+        let shared = config("redis://:one@localhost", "rateLimit: {store: redis}");
+        assert_eq!(keys(&shared), ["hub.security.rateLimit.store"]);
+    }
 }

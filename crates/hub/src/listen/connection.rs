@@ -74,9 +74,10 @@ async fn run<S: Stack>(
 ) {
     let peer = on.peer;
     let activity = Arc::clone(&on.activity);
+    let verdicts = Arc::clone(&on.verdicts);
     let io = TokioIo::new(Guarded::new(
         Watched::new(stream, Arc::clone(&activity), place),
-        protocol == Protocol::Http2,
+        protocol,
         limits.max_head_bytes,
         limits.max_headers,
         Arc::clone(&on.verdicts),
@@ -90,8 +91,16 @@ async fn run<S: Stack>(
         tokio::select! {
             biased;
             ended = &mut connection => {
-                if let Err(error) = ended {
-                    let ip = peer.addr.ip();
+                let ip = peer.addr.ip();
+                if let Some(malformed) = verdicts.broken() {
+                    tracing::warn!(
+                        target: "security",
+                        event = "malformed_request",
+                        reason = malformed.as_str(),
+                        ip = %ip,
+                        "a connection was closed because what came on it is not well-formed",
+                    );
+                } else if let Err(error) = ended {
                     tracing::debug!(ip = %ip, error = %error, "connection ended with an error");
                 }
                 return;

@@ -18,6 +18,7 @@ use bytes::{Buf as _, BytesMut};
 use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::connection::Protocol;
 use super::framing::{Body, Malformed, Search, check_head, search_end, too_large};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -38,6 +39,8 @@ pub(super) struct Verdicts {
     /// Requests that hyper has handed over.
     seen: AtomicU64,
     refused: OnceLock<(u64, Malformed)>,
+    /// Why the connection is not read any more, if a body or the preface was at fault.
+    broken: OnceLock<Malformed>,
     opaque: std::sync::atomic::AtomicBool,
 }
 
@@ -47,6 +50,11 @@ impl Verdicts {
         let index = self.seen.fetch_add(1, Relaxed);
         let (refused, why) = self.refused.get()?;
         (*refused == index).then_some(*why)
+    }
+
+    /// What was at fault behind a head, if anything was.
+    pub(super) fn broken(&self) -> Option<Malformed> {
+        self.broken.get().copied()
     }
 
     /// From now on the bytes are another protocol's.
@@ -59,8 +67,12 @@ impl Verdicts {
 enum State {
     /// The first bytes may still be the preface of HTTP/2.
     Begin,
+    /// HTTP/2 was agreed on, and nothing else may come. hyper-util would look for itself, whatever it is told.
+    Preface,
     Head,
     Body(Body),
+    /// A body is at fault: what came before it is passed on, then reading fails.
+    Broken(Malformed),
     /// Nothing is looked at any more: HTTP/2, or another protocol.
     Opaque,
     /// Nothing is passed on any more.
@@ -93,14 +105,18 @@ pin_project! {
 impl<T> Guarded<T> {
     pub(super) fn new(
         stream: T,
-        http2: bool,
+        protocol: Protocol,
         max_head: usize,
         max_headers: usize,
         verdicts: Arc<Verdicts>,
     ) -> Self {
         Self {
             stream,
-            state: if http2 { State::Opaque } else { State::Begin },
+            state: match protocol {
+                Protocol::Either => State::Begin,
+                Protocol::Http1 => State::Head,
+                Protocol::Http2 => State::Preface,
+            },
             held: BytesMut::new(),
             cleared: 0,
             searched: 0,
@@ -124,30 +140,32 @@ struct Sorter<'a> {
 }
 
 impl Sorter<'_> {
-    /// How many of `bytes` may be passed on. In [`State::Refused`] the placeholder is to follow them, unless a
-    /// body was at fault.
-    fn clear(&mut self, bytes: &[u8]) -> Result<usize, Malformed> {
+    /// How many of `bytes` may be passed on. In [`State::Refused`] the placeholder is to follow them.
+    fn clear(&mut self, bytes: &[u8]) -> usize {
         let mut at = 0;
         loop {
             let rest = bytes.get(at..).unwrap_or_default();
             if rest.is_empty() {
-                return Ok(at);
+                return at;
             }
             match self.state {
-                State::Begin => {
+                State::Begin | State::Preface => {
                     let len = rest.len().min(PREFACE.len());
                     if rest.get(..len) != PREFACE.get(..len) {
-                        *self.state = State::Head;
+                        *self.state = match self.state {
+                            State::Preface => self.broken(Malformed::Preface),
+                            _ => State::Head,
+                        };
                     } else if len < PREFACE.len() {
-                        return Ok(at);
+                        return at;
                     } else {
                         *self.state = State::Opaque;
                     }
                 }
-                State::Opaque => return Ok(bytes.len()),
-                State::Refused => return Ok(at),
+                State::Opaque => return bytes.len(),
+                State::Refused | State::Broken(_) => return at,
                 State::Head => match self.head(rest, if at == 0 { self.searched } else { 0 }) {
-                    None => return Ok(at),
+                    None => return at,
                     Some(Ok((len, body))) => {
                         self.verdicts.passed.fetch_add(1, Relaxed);
                         at += len;
@@ -159,23 +177,25 @@ impl Sorter<'_> {
                         let index = self.verdicts.passed.fetch_add(1, Relaxed);
                         let _ = self.verdicts.refused.set((index, why));
                         *self.state = State::Refused;
-                        return Ok(at);
+                        return at;
                     }
                 },
-                State::Body(body) => {
-                    match body.advance(rest) {
-                        Ok(len) => at += len,
-                        Err(why) => {
-                            *self.state = State::Refused;
-                            return Err(why);
+                State::Body(body) => match body.advance(rest) {
+                    Ok(len) => {
+                        at += len;
+                        if matches!(self.state, State::Body(Body::None)) {
+                            *self.state = State::Head;
                         }
                     }
-                    if matches!(self.state, State::Body(Body::None)) {
-                        *self.state = State::Head;
-                    }
-                }
+                    Err(why) => *self.state = self.broken(why),
+                },
             }
         }
+    }
+
+    fn broken(&self, why: Malformed) -> State {
+        let _ = self.verdicts.broken.set(why);
+        State::Broken(why)
     }
 
     fn head(&self, bytes: &[u8], searched: usize) -> Option<Result<(usize, Body), Malformed>> {
@@ -209,6 +229,12 @@ impl<T: AsyncRead> AsyncRead for Guarded<T> {
                 *this.cleared -= len;
                 return Poll::Ready(Ok(()));
             }
+            if let State::Broken(why) = this.state {
+                return Poll::Ready(Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    why.as_str(),
+                )));
+            }
             if matches!(this.state, State::Refused) {
                 // hyper waits for the end of a connection that is not read any more by other means.
                 return Poll::Pending;
@@ -237,8 +263,8 @@ impl<T: AsyncRead> AsyncRead for Guarded<T> {
             if this.held.is_empty() {
                 // The usual case: what came is passed on where it is.
                 let bytes = buf.filled().get(before..).unwrap_or_default();
-                let cleared = sorter.clear(bytes).map_err(invalid)?;
-                if cleared < came && !matches!(this.state, State::Refused) {
+                let cleared = sorter.clear(bytes);
+                if cleared < came && !matches!(this.state, State::Refused | State::Broken(_)) {
                     let rest = bytes.get(cleared..).unwrap_or_default();
                     this.held.extend_from_slice(rest);
                     *this.searched = rest.len();
@@ -255,7 +281,7 @@ impl<T: AsyncRead> AsyncRead for Guarded<T> {
                 let bytes = buf.filled().get(before..).unwrap_or_default();
                 this.held.extend_from_slice(bytes);
                 buf.set_filled(before);
-                *this.cleared = sorter.clear(this.held).map_err(invalid)?;
+                *this.cleared = sorter.clear(this.held);
                 if matches!(this.state, State::Refused) {
                     this.held.truncate(*this.cleared);
                     this.held.extend_from_slice(PLACEHOLDER);
@@ -265,10 +291,6 @@ impl<T: AsyncRead> AsyncRead for Guarded<T> {
             }
         }
     }
-}
-
-fn invalid(why: Malformed) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, why.as_str())
 }
 
 impl<T: AsyncRead + AsyncWrite> AsyncWrite for Guarded<T> {

@@ -22,7 +22,7 @@ use crate::tls::{Pki, yaml};
 
 type Body = Full<Bytes>;
 
-fn connector(pki: &Pki, alpn: &str) -> TlsConnector {
+pub(crate) fn connector(pki: &Pki, alpn: &str) -> TlsConnector {
     let root = std::fs::read(pki.path("root.pem")).unwrap();
     let mut roots = rustls::RootCertStore::empty();
     roots
@@ -38,7 +38,7 @@ fn connector(pki: &Pki, alpn: &str) -> TlsConnector {
     TlsConnector::from(Arc::new(config))
 }
 
-async fn connect(
+pub(crate) async fn connect(
     connector: &TlsConnector,
     addr: SocketAddr,
 ) -> std::io::Result<TlsStream<TcpStream>> {
@@ -62,15 +62,13 @@ fn der(pem: &str) -> Vec<u8> {
 
 fn chat(addr: SocketAddr, stream: bool) -> Request<Body> {
     let body = format!(r#"{{"model":"m","stream":{stream},"messages":[]}}"#);
-    Request::post(format!(
-        "https://localhost:{}/v1/chat/completions",
-        addr.port()
-    ))
-    .header("host", "localhost")
-    .header("authorization", format!("Bearer {TOKEN}"))
-    .header("content-type", "application/json")
-    .body(Full::from(body))
-    .unwrap()
+    let host = format!("localhost:{}", addr.port());
+    Request::post(format!("https://{host}/v1/chat/completions"))
+        .header("host", host)
+        .header("authorization", format!("Bearer {TOKEN}"))
+        .header("content-type", "application/json")
+        .body(Full::from(body))
+        .unwrap()
 }
 
 /// Counts what the load did.

@@ -4,8 +4,11 @@
 use std::time::Duration;
 
 use proactions_testkit::{RawClient, Reply, Upstream};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::harness::{Hub, TOKEN, TOKEN_AUTH};
+use crate::harness::{ECHO_TARGET, Hub, PATIENCE, Req, TOKEN, TOKEN_AUTH};
+use crate::reload::{connect, connector};
+use crate::tls::{Pki, yaml};
 
 /// What a case expects of the first answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -403,6 +406,85 @@ async fn pipelined_and_cut_requests_are_answered_in_order() {
         );
         assert_eq!(upstream.request_count() - before, 2);
     }
+}
+
+#[tokio::test]
+async fn a_bad_chunk_behind_its_head_is_answered_and_told() {
+    let mut hub = Hub::start(&format!("hub: {{}}\n{TOKEN_AUTH}")).await;
+    let good = format!("Host: h\r\nAuthorization: Bearer {TOKEN}\r\n");
+    let bytes = format!(
+        "GET /health HTTP/1.1\r\nHost: h\r\n\r\n\
+         POST /v1/chat/completions HTTP/1.1\r\n{good}Content-Type: application/json\r\n\
+         Transfer-Encoding: chunked\r\n\r\n2\r\n{{}}X\r\n"
+    );
+    let seen = RawClient::exchange(hub.addr, bytes, PATIENCE)
+        .await
+        .unwrap();
+    let answers = seen.responses();
+    let statuses: Vec<_> = answers.iter().map(|answer| answer.status).collect();
+    assert_eq!(statuses, [200, 400], "{}", seen.text());
+    assert_eq!(answers[1].json()["statusCode"], 400);
+    let line = hub.process.wait_for_line("malformed_request").await;
+    assert!(line.contains("\"reason\":\"chunk\""), "{line}");
+}
+
+#[tokio::test]
+async fn who_agreed_on_http2_cannot_speak_http1() {
+    let pki = Pki::new();
+    pki.install("hub", &pki.server("hub"));
+    let mut hub = Hub::start(&yaml(&pki, "hub", "")).await;
+    let request =
+        b"GET /health#x HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n";
+    for (alpn, said) in [("h2", ""), ("http/1.1", "HTTP/1.1 400")] {
+        let mut stream = connect(&connector(&pki, alpn), hub.addr).await.unwrap();
+        stream.write_all(request).await.unwrap();
+        let mut answer = Vec::new();
+        let read = stream.read_to_end(&mut answer);
+        let _ = tokio::time::timeout(PATIENCE, read).await.unwrap();
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(
+            answer.starts_with(said) && answer.is_empty() == said.is_empty(),
+            "{alpn}: {answer}"
+        );
+    }
+    let line = hub.process.wait_for_line("\"reason\":\"preface\"").await;
+    assert!(line.contains("malformed_request"), "{line}");
+}
+
+#[tokio::test]
+async fn a_page_has_no_say_where_nobody_is_asked_for_credentials() {
+    let hub = Hub::start(ECHO_TARGET).await;
+    let from = |host: &str, headers: &[(&str, &str)]| {
+        let mut request = Req::chat(false).header("host", host);
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        request
+    };
+    for (host, headers, status) in [
+        ("localhost", &[][..], 200),
+        ("hub.internal", &[], 200),
+        ("localhost", &[("origin", "http://evil.example")], 403),
+        // The page's own name was made to lead here.
+        ("evil.example", &[("origin", "http://evil.example")], 403),
+        ("localhost", &[("sec-fetch-site", "cross-site")], 403),
+    ] {
+        let answer = hub.send(&from(host, headers)).await;
+        assert_eq!(answer.status, status, "{host} {headers:?}");
+    }
+    // Whom CORS lets in may act.
+    let cors = "hub: {security: {cors: {origin: 'http://localhost:5173'}}}";
+    let hub = Hub::start(&format!("{cors}\n{ECHO_TARGET}")).await;
+    let page = [
+        ("origin", "http://localhost:5173"),
+        ("sec-fetch-site", "same-site"),
+    ];
+    assert_eq!(hub.send(&from("localhost", &page)).await.status, 200);
+    let other = [
+        ("origin", "http://localhost:5174"),
+        ("sec-fetch-site", "same-site"),
+    ];
+    assert_eq!(hub.send(&from("localhost", &other)).await.status, 403);
 }
 
 #[tokio::test]
