@@ -340,6 +340,14 @@ mod tests {
         }
 
         #[test]
+        fn numbers_keep_every_digit(number in any::<f64>().prop_filter("JSON has no such number", |n| n.is_finite())) {
+            let text = format!("{{\"cookie\":{{}},\"n\":{}}}", json!(number));
+            let record = Record::parse(text.as_bytes()).unwrap();
+            prop_assert_eq!(record.get("n").unwrap().as_f64(), Some(number));
+            prop_assert_eq!(record.to_json(), text);
+        }
+
+        #[test]
         fn a_written_record_reads_back(key in "\\PC{1,10}", value in "\\PC{0,20}") {
             prop_assume!(!Record::RESERVED.contains(&key.as_str()));
             let mut record = Record::new(&CookiePolicy::default(), at(1), Duration::from_secs(1));
