@@ -346,6 +346,8 @@ impl StreamDecoder for Events {
         let mut fault = None;
         self.0
             .feed(piece, |data| match serde_json::from_slice(data) {
+                // What follows a broken event must not be taken for a proper end.
+                _ if fault.is_some() => {}
                 Ok(event) => read_event(&event, deltas),
                 Err(_) => fault = Some("an event that is not JSON"),
             })

@@ -456,6 +456,10 @@ fn streams_that_go_wrong() {
             "The provider broke off its answer",
         ),
         ("data: {", "an event that is not JSON"),
+        (
+            "data: {\n\ndata: {\"type\":\"message_stop\"}",
+            "an event that is not JSON",
+        ),
         ("", "a stream without its end"),
         (
             r#"data: {"type":"message_delta","delta":{"stop_reason":"end_turn"}}"#,
@@ -468,6 +472,19 @@ fn streams_that_go_wrong() {
         assert!(!text.contains("[DONE]"), "{text}");
         let error = error.unwrap();
         assert!(error.ends_with(told), "{error}");
+    }
+}
+
+#[test]
+fn what_follows_the_end_is_not_read() {
+    for more in [
+        "data: {",
+        r#"data: {"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#,
+    ] {
+        let stream = format!("{STREAM}{more}\n\n");
+        let whole = translated(&dialect(true), &[stream.as_bytes()]);
+        assert_eq!(whole, translated(&dialect(true), &[STREAM.as_bytes()]));
+        assert!(whole.0.ends_with("data: [DONE]\n\n"), "{}", whole.0);
     }
 }
 

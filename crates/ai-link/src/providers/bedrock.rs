@@ -410,8 +410,9 @@ impl StreamDecoder for Events {
     fn feed(&mut self, piece: &[u8], deltas: &mut Vec<Delta>) -> Result<(), &'static str> {
         let mut fault = None;
         self.0.feed(piece, |message| {
-            if let Err(why) = read_message(&message, deltas) {
-                fault = Some(why);
+            // What follows a broken message must not be taken for a proper end.
+            if fault.is_none() {
+                fault = read_message(&message, deltas).err();
             }
         })?;
         fault.map_or(Ok(()), Err)

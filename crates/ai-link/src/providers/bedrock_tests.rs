@@ -394,7 +394,20 @@ fn streams_that_go_wrong() {
     );
     let mut bent = event("messageStop", &json!({}));
     *bent.last_mut().unwrap() ^= 1;
+    let unreadable = [
+        message(
+            &[
+                (":message-type", "event"),
+                (":event-type", "contentBlockDelta"),
+            ],
+            "{",
+        ),
+        event("messageStop", &json!({"stopReason": "end_turn"})),
+        event("metadata", &json!({"usage": {"inputTokens": 3}})),
+    ]
+    .concat();
     for (end, told) in [
+        (unreadable, "an event that is not JSON"),
         (exception, "throttlingException: Too many"),
         (error, "500: Bad day"),
         (bent, "a message with a wrong checksum"),

@@ -204,7 +204,7 @@ impl fmt::Display for Told {
 impl std::error::Error for Told {}
 
 /// A stream on its way: every piece is translated when it comes, and passed on at once.
-struct Translating<B> {
+pub(crate) struct Translating<B> {
     body: B,
     decoder: Box<dyn StreamDecoder>,
     chunks: Chunks,
@@ -215,7 +215,7 @@ struct Translating<B> {
 }
 
 impl<B> Translating<B> {
-    fn new(body: B, decoder: Box<dyn StreamDecoder>, chunks: Chunks) -> Self {
+    pub(crate) fn new(body: B, decoder: Box<dyn StreamDecoder>, chunks: Chunks) -> Self {
         Self {
             body,
             decoder,
@@ -230,6 +230,10 @@ impl<B> Translating<B> {
         let mut out = Vec::new();
         let fed = self.decoder.feed(piece, &mut self.deltas);
         for delta in self.deltas.drain(..) {
+            if self.chunks.ended() {
+                // The answer is complete, whatever the provider still sends behind it.
+                return out;
+            }
             if let Delta::Failed { kind, message } = delta {
                 let message = message.chars().take(MAX_MESSAGE).collect();
                 self.failure = Some(SendError::broken(Told { kind, message }));
@@ -237,7 +241,7 @@ impl<B> Translating<B> {
             }
             self.chunks.push(delta, &mut out);
         }
-        if let Err(why) = fed {
+        if let (Err(why), false) = (fed, self.chunks.ended()) {
             self.failure = Some(broken(why));
         }
         out
