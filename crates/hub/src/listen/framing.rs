@@ -92,8 +92,9 @@ pub(super) fn too_large(bytes: &[u8]) -> Malformed {
 
 /// Whether a whole head has exactly one meaning; if so, what body follows it.
 pub(super) fn check_head(head: &[u8], max_headers: usize) -> Result<Body, Malformed> {
+    // Each line keeps the carriage return of its end, so that the last one loses no more than the others.
     let mut lines = head
-        .strip_suffix(b"\r\n\r\n")
+        .strip_suffix(b"\n\r\n")
         .ok_or(Malformed::LineEnd)?
         .split(|byte| *byte == b'\n')
         .map(|line| line.strip_suffix(b"\r").unwrap_or(line));
@@ -494,6 +495,11 @@ mod tests {
             ("Host: h\r\nA", Err(Malformed::HeaderName)),
             ("Host: h\r\nA: b\0", Err(Malformed::HeaderValue)),
             ("Host: h\r\nA: b\rc", Err(Malformed::HeaderValue)),
+            ("Host: h\r\nA: b\r", Err(Malformed::HeaderValue)),
+            (
+                "Host: h\r\nTransfer-Encoding: chunked\r",
+                Err(Malformed::HeaderValue),
+            ),
             ("Host: h\r\nA: \u{1b}[2J", Err(Malformed::HeaderValue)),
             (
                 "Host: h\r\na:1\r\nb:1\r\nc:1\r\nd:1\r\ne:1\r\nf:1\r\ng:1\r\nh:1\r\ni:1\r\nj:1",
@@ -504,6 +510,8 @@ mod tests {
             assert_eq!(check(&head), verdict, "{headers}");
         }
         assert_eq!(check("GET / HTTP/1.0\r\nA: b"), Ok(Body::None));
+        assert_eq!(check("GET / HTTP/1.0"), Ok(Body::None));
+        assert_eq!(check("GET / HTTP/1.0\r"), Err(Malformed::Version));
         let coded = "POST / HTTP/1.0\r\nTransfer-Encoding: chunked";
         assert_eq!(check(coded), Err(Malformed::Coding));
     }

@@ -156,6 +156,8 @@ impl Sorter<'_> {
                             State::Preface => self.broken(Malformed::Preface),
                             _ => State::Head,
                         };
+                        // What was compared with the preface was not searched for the end of a head.
+                        self.searched = 0;
                     } else if len < PREFACE.len() {
                         return at;
                     } else {
@@ -345,5 +347,28 @@ impl<T: AsyncRead + AsyncWrite> AsyncWrite for Guarded<T> {
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_head_that_began_like_the_preface_ends_where_it_ends() {
+        let sent = b"PRI * HTTP/2.0\r\n\r\nf\n";
+        for cut in 1..sent.len() {
+            let (first, second) = sent.split_at(cut);
+            let verdicts = Arc::new(Verdicts::default());
+            let stream = AsyncReadExt::chain(first, second);
+            let mut guarded = Guarded::new(stream, Protocol::Either, 1024, 16, Arc::clone(&verdicts));
+            let mut read = vec![0; 256];
+            let len = guarded.read(&mut read).await.unwrap();
+            assert_eq!(read.get(..len), Some(PLACEHOLDER), "cut at {cut}");
+            let refused = verdicts.refused.get();
+            assert_eq!(refused, Some(&(0, Malformed::Target)), "cut at {cut}");
+        }
     }
 }
