@@ -32,6 +32,10 @@ ci:
 bench-layers:
     scripts/bench-layers
 
+# Each fuzz target for a minute, or those named; FUZZ_SECONDS changes the time.
+fuzz *targets:
+    scripts/fuzz {{targets}}
+
 fmt:
     cargo fmt --all
 

@@ -153,6 +153,9 @@ mod call;
 mod config;
 mod endpoint;
 mod event_stream;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod gcp_token;
 mod merge;
 mod meter;

@@ -29,6 +29,9 @@
 mod body_deadline;
 mod cli;
 mod compose;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod head_limit;
 mod healthcheck;
 mod internal;

@@ -82,6 +82,20 @@ impl RouteTable {
             .filter_map(Option::as_deref)
     }
 
+    /// [`Self::find`] in words.
+    #[cfg(feature = "fuzzing")]
+    #[allow(
+        clippy::option_option,
+        reason = "nothing and not with this method differ"
+    )]
+    pub(crate) fn named(&self, method: &Method, path: &str) -> Option<Option<String>> {
+        match self.find(method, path) {
+            Found::Nothing => None,
+            Found::OtherMethods(_) => Some(None),
+            Found::Route(route) => Some(Some(format!("{route:?}"))),
+        }
+    }
+
     fn find(&self, method: &Method, path: &str) -> Found {
         let (route, methods, allow) = if self.health.as_deref() == Some(path) {
             (Route::Health, PROBE.0, PROBE.1)

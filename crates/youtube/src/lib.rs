@@ -115,6 +115,9 @@ mod accounts;
 mod config;
 mod endpoint;
 mod event;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod google;
 mod metadata;
 mod multipart;

@@ -257,6 +257,15 @@ pub(super) struct Messages {
 }
 
 impl Messages {
+    #[cfg(feature = "fuzzing")]
+    pub(super) fn for_fuzzing() -> Self {
+        Self {
+            model: "m".to_owned(),
+            created: 0,
+            with_usage: true,
+        }
+    }
+
     pub(super) fn new(chat: &Chat, call: &Call<'_>) -> Self {
         Self {
             model: chat.model.clone(),

@@ -319,6 +319,15 @@ pub(super) struct Converse {
 }
 
 impl Converse {
+    #[cfg(feature = "fuzzing")]
+    pub(super) fn for_fuzzing() -> Self {
+        Self {
+            model: "m".to_owned(),
+            created: 0,
+            with_usage: true,
+        }
+    }
+
     /// The answers have no name of their own; the request has one at AWS.
     fn id(&self, head: &HeaderMap) -> String {
         static SERIAL: AtomicU64 = AtomicU64::new(0);

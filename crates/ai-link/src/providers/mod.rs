@@ -79,6 +79,15 @@ pub(crate) fn check(provider: Provider, target: &TargetConfig) -> Result<(), Con
     Upstream::new(provider, target).map(drop)
 }
 
+/// How the providers answer that have streams of their own.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn dialect_for_fuzzing(provider: &str) -> Box<dyn crate::translate::Dialect> {
+    match provider {
+        "anthropic" => Box::new(anthropic::Messages::for_fuzzing()),
+        _ => Box::new(bedrock::Converse::for_fuzzing()),
+    }
+}
+
 /// The credential as a header field that no log shows.
 fn bearer(key: &SecretString) -> Result<(HeaderName, HeaderValue), ConfigError> {
     sensitive(AUTHORIZATION, &format!("Bearer {}", key.expose_secret()))

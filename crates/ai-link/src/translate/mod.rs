@@ -8,6 +8,8 @@ mod answer;
 mod chat;
 mod sse;
 
+#[cfg(feature = "fuzzing")]
+pub(crate) use adapt::Translating;
 pub(crate) use adapt::{Adapted, Adapter, Dialect, StreamDecoder, Told};
 pub(crate) use answer::{Chunks, Completion, Delta, Finish, ToolCall, Usage, error_body};
 pub(crate) use chat::{Chat, Choice, Image, Part};

@@ -24,7 +24,8 @@ use super::framing::{Body, Malformed, Search, check_head, search_end, too_large}
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// What hyper reads in the place of a head that is refused.
-const PLACEHOLDER: &[u8] = b"GET / HTTP/1.1\r\nhost: invalid\r\nconnection: close\r\n\r\n";
+pub(super) const PLACEHOLDER: &[u8] =
+    b"GET / HTTP/1.1\r\nhost: invalid\r\nconnection: close\r\n\r\n";
 
 /// How much a client may still send after a refusal, and for how long, so that closing does not reset the
 /// connection before the client has read why.
@@ -55,6 +56,12 @@ impl Verdicts {
     /// What was at fault behind a head, if anything was.
     pub(super) fn broken(&self) -> Option<Malformed> {
         self.broken.get().copied()
+    }
+
+    #[cfg(feature = "fuzzing")]
+    pub(super) fn refused(&self) -> Option<(usize, &'static str)> {
+        let (index, why) = self.refused.get()?;
+        Some((usize::try_from(*index).ok()?, why.as_str()))
     }
 
     /// From now on the bytes are another protocol's.

@@ -8,6 +8,8 @@ mod activity;
 mod body;
 mod connection;
 mod framing;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod guard;
 mod places;
 mod secured;
