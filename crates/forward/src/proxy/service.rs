@@ -85,6 +85,15 @@ impl ForwardProxies {
     /// The path that all of them begin with.
     pub const PREFIX: &'static str = "/proxy/forward/";
 
+    /// Services for no proxy, which take no TLS.
+    #[must_use]
+    pub fn none() -> Self {
+        Self {
+            routes: Arc::default(),
+            renderer: JsonRejection,
+        }
+    }
+
     /// Services for these proxies. `tls` is what upstreams without certificates of their own are spoken to with.
     ///
     /// # Errors
