@@ -86,6 +86,26 @@ impl Endpoint {
     }
 }
 
+/// What there is of each endpoint.
+#[derive(Clone, Debug)]
+pub(crate) struct PerEndpoint<T>(Box<[(Endpoint, T)]>);
+
+impl<T> PerEndpoint<T> {
+    pub(crate) fn new(of: impl Fn(Endpoint) -> T) -> Self {
+        Self(
+            Endpoint::ALL
+                .map(|endpoint| (endpoint, of(endpoint)))
+                .into(),
+        )
+    }
+
+    /// That of this endpoint.
+    pub(crate) fn get(&self, endpoint: Endpoint) -> Option<&T> {
+        let mut all = self.0.iter();
+        all.find_map(|(known, of)| (*known == endpoint).then_some(of))
+    }
+}
+
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.path())

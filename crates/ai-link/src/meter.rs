@@ -15,6 +15,9 @@ use crate::tally::{Tally, Usage};
 use crate::target::Target;
 use crate::translate::Told;
 
+/// How much of a model's name goes into the log, in characters.
+const MAX_MODEL: usize = 128;
+
 /// One event; its level has to be a constant.
 macro_rules! event {
     (
@@ -121,7 +124,7 @@ impl Meter {
 
     /// Notes what the request says.
     pub(crate) fn asked(&mut self, model: Option<String>, stream: bool, prompt: Option<String>) {
-        self.model = model.map(|model| model.chars().take(128).collect());
+        self.model = model.map(shown);
         self.stream = stream;
         self.prompt = prompt;
     }
@@ -221,6 +224,14 @@ impl Drop for Meter {
             }
         }
     }
+}
+
+/// As much of a model's name as goes into the log.
+pub(crate) fn shown(mut model: String) -> String {
+    if let Some((end, _)) = model.char_indices().nth(MAX_MODEL) {
+        model.truncate(end);
+    }
+    model
 }
 
 /// An answer's body on its way: passed on frame by frame, read by the meter.

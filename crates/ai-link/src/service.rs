@@ -16,6 +16,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, re
 use proactions_edge::{
     Clock, JsonRejection, Rejection, RejectionKind, RenderRejection, RequestId, SystemClock,
 };
+use proactions_forward::headers::retain;
 use proactions_forward::{Body, HttpClient};
 use tokio::time::Instant;
 use tower_service::Service;
@@ -203,10 +204,10 @@ impl<R> AiLink<R> {
                 if !question.once {
                     meter.attempts(leaf);
                 }
-                let merged = question.merged(leaf).map_err(Failure::refused)?;
+                let mut merged = question.merged(leaf).map_err(Failure::refused)?;
                 let prompt = (self.log_prompt && question.endpoint.payload() == Payload::Json)
                     .then(|| shortened(&merged.body));
-                meter.asked(merged.model.clone(), merged.stream, prompt);
+                meter.asked(merged.model.take(), merged.stream, prompt);
                 let deadline = (calls > 0).then_some(end);
                 let outcome = caller.call(leaf, &mut question, merged, deadline).await;
                 calls += 1;
@@ -386,9 +387,9 @@ where
         let this = self.clone();
         let request_id: Option<RequestId> = request.extensions().get().cloned();
         AiLinkFuture(Box::pin(async move {
-            this.answer(request).await.unwrap_or_else(|rejection| {
+            Ok(this.answer(request).await.unwrap_or_else(|rejection| {
                 rejection.into_response(&this.renderer, request_id.as_ref())
-            })
+            }))
         }))
     }
 }
@@ -403,13 +404,23 @@ impl<R> fmt::Debug for AiLink<R> {
 
 /// The future of an [`AiLink`]. Dropping it ends the upstream's call.
 #[must_use = "futures do nothing unless polled"]
-pub struct AiLinkFuture(Pin<Box<dyn Future<Output = Response<Body>> + Send>>);
+pub struct AiLinkFuture(Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>);
+
+impl AiLinkFuture {
+    /// The future as what it is inside, for a caller that would box it.
+    #[must_use]
+    pub fn into_boxed(
+        self,
+    ) -> Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>> {
+        self.0
+    }
+}
 
 impl Future for AiLinkFuture {
     type Output = Result<Response<Body>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.0.as_mut().poll(cx).map(Ok)
+        self.0.as_mut().poll(cx)
     }
 }
 
@@ -436,51 +447,39 @@ fn find_endpoint(head: &request::Parts) -> Result<Endpoint, Rejection> {
 /// What of a client's header may reach a provider, beyond the table of the client's library: nothing that
 /// would act as the provider's credential or account, and nothing about the page that the request came from.
 fn from_client(mut headers: HeaderMap) -> HeaderMap {
-    let dropped: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| {
-            matches!(**name, ACCEPT_ENCODING | ORIGIN | REFERER)
-                || matches!(
-                    name.as_str(),
-                    "api-key"
-                        | "ocp-apim-subscription-key"
-                        | "openai-organization"
-                        | "openai-project"
-                        | "x-api-key"
-                        | "x-request-id"
-                )
-                || ["access-control-", "sec-", "x-amz-", "x-goog-", "x-portkey-"]
-                    .iter()
-                    .any(|prefix| name.as_str().starts_with(prefix))
-        })
-        .cloned()
-        .collect();
-    for name in dropped {
-        headers.remove(name);
-    }
+    retain(&mut headers, |name| {
+        let dropped = matches!(*name, ACCEPT_ENCODING | ORIGIN | REFERER)
+            || matches!(
+                name.as_str(),
+                "api-key"
+                    | "ocp-apim-subscription-key"
+                    | "openai-organization"
+                    | "openai-project"
+                    | "x-api-key"
+                    | "x-request-id"
+            )
+            || ["access-control-", "sec-", "x-amz-", "x-goog-", "x-portkey-"]
+                .iter()
+                .any(|prefix| name.as_str().starts_with(prefix));
+        !dropped
+    });
     headers
 }
 
 /// Removes what tells a client about the account at the provider, and what would undo this program's own CORS
 /// and authentication headers.
 fn to_client(headers: &mut HeaderMap) {
-    let dropped: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| {
-            **name == WWW_AUTHENTICATE
-                || matches!(
-                    name.as_str(),
-                    "openai-organization" | "openai-project" | "openai-version"
-                )
-                || ["access-control-", "cf-", "x-amzn-", "x-ms-"]
-                    .iter()
-                    .any(|prefix| name.as_str().starts_with(prefix))
-        })
-        .cloned()
-        .collect();
-    for name in dropped {
-        headers.remove(name);
-    }
+    retain(headers, |name| {
+        let dropped = *name == WWW_AUTHENTICATE
+            || matches!(
+                name.as_str(),
+                "openai-organization" | "openai-project" | "openai-version"
+            )
+            || ["access-control-", "cf-", "x-amzn-", "x-ms-"]
+                .iter()
+                .any(|prefix| name.as_str().starts_with(prefix));
+        !dropped
+    });
 }
 
 fn media_type(headers: &HeaderMap) -> &str {
@@ -493,8 +492,12 @@ fn media_type(headers: &HeaderMap) -> &str {
 }
 
 fn is_json(media_type: &str) -> bool {
-    let media_type = media_type.to_ascii_lowercase();
-    media_type == "application/json" || media_type.ends_with("+json")
+    let ends_with = |end: &str| {
+        let from = media_type.len().checked_sub(end.len());
+        let rest = from.and_then(|from| media_type.get(from..));
+        rest.is_some_and(|rest| rest.eq_ignore_ascii_case(end))
+    };
+    media_type.eq_ignore_ascii_case("application/json") || ends_with("+json")
 }
 
 /// The beginning of a text, cut between two characters.

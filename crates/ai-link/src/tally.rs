@@ -8,9 +8,18 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::meter::shown;
 
 /// How much of a JSON answer's end is kept, and how long a line of a stream may be to be read, in bytes.
 const WINDOW: usize = 64 * 1024;
+
+/// How long a JSON answer may be to be read as a whole; of a longer one only what stands at its ends.
+const READ_WHOLE: usize = 8 * 1024;
+
+/// How far from an end of a long answer its model may stand.
+const END: usize = 1024;
 
 /// A frame pins the buffer that it is a part of, so their number is bounded too.
 const MAX_FRAMES: usize = 64;
@@ -113,12 +122,11 @@ impl JsonTally {
             _ => Bytes::from(self.frames.iter().flatten().copied().collect::<Vec<u8>>()),
         };
         let mut usage = Usage::default();
-        if self.cut {
-            if let Some(counts) = last_usage(&window) {
-                usage.count(&counts);
-            }
-        } else if let Ok(answer) = serde_json::from_slice::<Answer>(&window) {
-            usage.note(answer);
+        if self.cut || window.len() > READ_WHOLE {
+            usage.note_model(model_at_an_end(&window));
+            usage.count(last_usage(&window));
+        } else if let Ok(answer) = serde_json::from_slice::<Answer<'_>>(&window) {
+            usage.note(&answer);
         }
         usage.text = self
             .want_text
@@ -199,7 +207,7 @@ impl EventTally {
         if for_model {
             self.tries += 1;
         }
-        if let Ok(mut answer) = serde_json::from_slice::<Answer>(data) {
+        if let Ok(answer) = serde_json::from_slice::<Answer<'_>>(data) {
             if self.want_text
                 && let Some(piece) = answer.piece()
             {
@@ -208,44 +216,26 @@ impl EventTally {
                     text.push_str(&piece);
                 }
             }
-            self.usage.note(answer);
+            self.usage.note(&answer);
         }
     }
 }
 
-/// An answer of any of the endpoints, or an event of one.
+/// What an answer of any of the endpoints, or an event of one, says about itself. Its parts are text until they are
+/// wanted, as most of it is the model's own words.
 #[derive(Deserialize)]
-struct Answer {
-    #[serde(default)]
-    model: Value,
-    #[serde(default)]
-    usage: Value,
+struct Answer<'a> {
+    #[serde(borrow, default)]
+    model: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    usage: Option<&'a RawValue>,
     /// The events of the responses endpoint wrap the answer once more.
-    #[serde(default)]
-    response: Option<Inner>,
-    #[serde(default)]
-    choices: Option<Choices>,
-    #[serde(default)]
-    delta: Value,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Inner {
-    Answer {
-        #[serde(default)]
-        model: Value,
-        #[serde(default)]
-        usage: Value,
-    },
-    Other(serde::de::IgnoredAny),
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Choices {
-    List(Vec<Choice>),
-    Other(serde::de::IgnoredAny),
+    #[serde(borrow, default)]
+    response: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    choices: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    delta: Option<&'a RawValue>,
 }
 
 #[derive(Default, Deserialize)]
@@ -256,74 +246,89 @@ struct Choice {
     text: Value,
 }
 
-impl Answer {
+/// How many tokens there were, under both sets of names.
+#[derive(Deserialize)]
+struct Counts<'a> {
+    #[serde(borrow, default)]
+    prompt_tokens: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    input_tokens: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    completion_tokens: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    output_tokens: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    total_tokens: Option<&'a RawValue>,
+}
+
+impl Answer<'_> {
     /// The piece of text that an event brings.
-    fn piece(&mut self) -> Option<String> {
-        let piece = match self.choices.take() {
-            Some(Choices::List(choices)) => {
-                let mut choice = choices.into_iter().next()?;
-                match choice.delta.get_mut("content").map(Value::take) {
-                    Some(content) => content,
-                    None => choice.text,
-                }
-            }
-            _ => self.delta.take(),
-        };
-        match piece {
-            Value::String(text) => Some(text),
-            _ => None,
+    fn piece(&self) -> Option<String> {
+        let choices = self
+            .choices
+            .map(|choices| serde_json::from_str(choices.get()));
+        if let Some(Ok::<Vec<Choice>, _>(choices)) = choices {
+            let mut choice = choices.into_iter().next()?;
+            let content = choice.delta.get_mut("content").map(Value::take);
+            return text(content.unwrap_or(choice.text));
         }
+        text(serde_json::from_str(self.delta?.get()).ok()?)
+    }
+}
+
+fn text(value: Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text),
+        _ => None,
     }
 }
 
 impl Usage {
-    fn note(&mut self, answer: Answer) {
-        self.note_model(&answer.model);
-        self.count(&answer.usage);
-        if let Some(Inner::Answer { model, usage }) = answer.response {
-            self.note_model(&model);
-            self.count(&usage);
+    fn note(&mut self, answer: &Answer<'_>) {
+        self.note_model(answer.model);
+        self.count(answer.usage);
+        let response = answer.response.map(RawValue::get);
+        if let Some(Ok(response)) = response.map(serde_json::from_str::<Answer<'_>>) {
+            self.note_model(response.model);
+            self.count(response.usage);
         }
     }
 
-    fn note_model(&mut self, model: &Value) {
-        if self.model.is_none()
-            && let Some(model) = model.as_str().filter(|model| !model.is_empty())
-        {
-            self.model = Some(model.chars().take(128).collect());
+    fn note_model(&mut self, model: Option<&RawValue>) {
+        if self.model.is_some() {
+            return;
         }
+        let model = model.and_then(|model| serde_json::from_str::<String>(model.get()).ok());
+        self.model = model.filter(|model| !model.is_empty()).map(shown);
     }
 
     /// Takes the counts over under either of their names. Some providers send them with every event, each
     /// replacing the ones before.
-    fn count(&mut self, usage: &Value) {
-        let number = |names: [&str; 2]| {
-            names
-                .iter()
-                .find_map(|name| usage.get(name).and_then(Value::as_u64))
+    fn count(&mut self, usage: Option<&RawValue>) {
+        let Some(Ok(counts)) = usage.map(|usage| serde_json::from_str::<Counts<'_>>(usage.get()))
+        else {
+            return;
         };
-        let prompt = number(["prompt_tokens", "input_tokens"]);
-        let completion = number(["completion_tokens", "output_tokens"]);
+        let number = |value: Option<&RawValue>| value.and_then(|value| value.get().parse().ok());
+        let prompt = number(counts.prompt_tokens).or_else(|| number(counts.input_tokens));
+        let completion = number(counts.completion_tokens).or_else(|| number(counts.output_tokens));
         if prompt.is_none() && completion.is_none() {
             return;
         }
         self.prompt_tokens = prompt;
         self.completion_tokens = completion;
-        self.total_tokens = usage
-            .get("total_tokens")
-            .and_then(Value::as_u64)
-            .or_else(|| {
-                prompt
-                    .unwrap_or_default()
-                    .checked_add(completion.unwrap_or_default())
-            });
+        self.total_tokens = number(counts.total_tokens).or_else(|| {
+            prompt
+                .unwrap_or_default()
+                .checked_add(completion.unwrap_or_default())
+        });
     }
 }
 
 /// The last `"usage":{…}` of a JSON text whose beginning may be missing.
 ///
 /// Within a string the quotes would be escaped, so what is found is a member, not text that looks like one.
-fn last_usage(window: &[u8]) -> Option<Value> {
+fn last_usage(window: &[u8]) -> Option<&RawValue> {
     let name: &[u8] = b"\"usage\"";
     let mut end = window.len();
     loop {
@@ -335,15 +340,29 @@ fn last_usage(window: &[u8]) -> Option<Value> {
         let value = after.strip_prefix(b":").map(<[u8]>::trim_ascii_start);
         if let Some(value) = value.filter(|value| value.starts_with(b"{"))
             && let Some(Ok(counts)) = serde_json::Deserializer::from_slice(value)
-                .into_iter::<Value>()
+                .into_iter::<&RawValue>()
                 .next()
-            && counts.is_object()
         {
             return Some(counts);
         }
         // The next one may overlap with this one by a quote.
         end = at + name.len() - 1;
     }
+}
+
+/// The `"model":"…"` that stands near the beginning of a long JSON text, or near its end.
+fn model_at_an_end(window: &[u8]) -> Option<&RawValue> {
+    let name: &[u8] = b"\"model\"";
+    [0, window.len().saturating_sub(END)]
+        .into_iter()
+        .find_map(|from| {
+            let near = window.get(from..)?;
+            let at = find(near.get(..END)?, name)?;
+            let after = near.get(at + name.len()..)?.trim_ascii_start();
+            let value = after.strip_prefix(b":")?.trim_ascii_start();
+            let mut values = serde_json::Deserializer::from_slice(value).into_iter::<&RawValue>();
+            values.next()?.ok()
+        })
 }
 
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {

@@ -150,4 +150,4 @@ pub use error::{SendError, SendErrorKind};
 pub use outgoing::Outgoing;
 pub use proxy::{ForwardFuture, ForwardProxies, ProxyPolicies, ProxyPolicy};
 pub use tls::UpstreamTls;
-pub use url::{BaseUrl, ConfigUrl, UrlError};
+pub use url::{BaseUrl, ConfigUrl, JoinedUrl, UrlError};

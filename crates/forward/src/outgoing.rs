@@ -4,7 +4,7 @@ use http::header::{CONNECTION, HOST, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 
 use crate::headers::{is_framing, strip_request};
-use crate::{BaseUrl, Body, UrlError};
+use crate::{BaseUrl, Body, JoinedUrl, UrlError};
 
 /// A request to an upstream. Its host comes from a [`BaseUrl`], never from a client.
 ///
@@ -57,6 +57,11 @@ impl Outgoing {
             host: None,
             upgrade: false,
         })
+    }
+
+    /// A request to a URL that was joined before.
+    pub fn to_joined(method: Method, url: &JoinedUrl) -> Self {
+        Self::to(method, url.0.clone())
     }
 
     /// A request to a URL that was checked elsewhere.

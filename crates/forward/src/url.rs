@@ -166,6 +166,37 @@ impl BaseUrl {
     }
 }
 
+/// A URL below a [`BaseUrl`], joined once for many requests. Cloning is cheap.
+///
+/// ```
+/// use http::Method;
+/// use proactions_forward::{BaseUrl, Outgoing};
+///
+/// let chat = BaseUrl::parse("https://api.example.com/v1")?.joined("/chat/completions", None)?;
+/// let outgoing = Outgoing::to_joined(Method::POST, &chat);
+/// assert_eq!(outgoing.uri(), "https://api.example.com/v1/chat/completions");
+/// # Ok::<(), proactions_forward::UrlError>(())
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct JoinedUrl(pub(crate) Uri);
+
+impl BaseUrl {
+    /// As [`BaseUrl::join`], for more than one request.
+    ///
+    /// # Errors
+    /// As [`BaseUrl::join`].
+    pub fn joined(&self, tail: &str, query: Option<&str>) -> Result<JoinedUrl, UrlError> {
+        self.join(tail, query).map(JoinedUrl)
+    }
+}
+
+impl fmt::Debug for JoinedUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The query may hold a key.
+        write!(f, "JoinedUrl({})", self.0.path())
+    }
+}
+
 impl fmt::Debug for BaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The query may hold a key.

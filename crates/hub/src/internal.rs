@@ -63,7 +63,7 @@ where
             let answer = refused.into_response(&JsonRejection, id);
             return Box::pin(std::future::ready(Ok(answer)));
         }
-        Box::pin(self.ai_link.call(request.map(Body::new)))
+        self.ai_link.call(request.map(Body::new)).into_boxed()
     }
 }
 

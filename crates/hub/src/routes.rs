@@ -174,10 +174,7 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         match self.table.find(request.method(), request.uri().path()) {
-            Found::Route(Route::AiLink) => {
-                let answer = self.ai_link.call(request.map(Body::new));
-                Box::pin(answer)
-            }
+            Found::Route(Route::AiLink) => self.ai_link.call(request.map(Body::new)).into_boxed(),
             Found::Route(Route::Forward) => {
                 let answer = self.forward.call(request.map(Body::new));
                 Box::pin(answer)

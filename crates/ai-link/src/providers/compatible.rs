@@ -4,7 +4,7 @@ use http::{HeaderName, HeaderValue};
 use proactions_edge::ConfigError;
 use proactions_forward::BaseUrl;
 
-use super::{bearer, check_header_text, check_word, require};
+use super::{Urls, bearer, check_header_text, check_word, require};
 use crate::TargetConfig;
 
 /// Whether a provider wants a key.
@@ -90,7 +90,7 @@ pub(crate) static ROWS: [Row; 31] = [
 /// A target at one of them.
 #[derive(Clone, Debug)]
 pub(crate) struct Compatible {
-    pub(crate) base: BaseUrl,
+    pub(crate) urls: Urls,
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -142,7 +142,10 @@ impl Compatible {
             }
         });
         match (ConfigError::check((), found), base) {
-            (Ok(()), Some(base)) => Ok(Self { base, headers }),
+            (Ok(()), Some(base)) => Ok(Self {
+                urls: Urls::new(|endpoint| base.joined(endpoint.tail(), None)),
+                headers,
+            }),
             (Err(error), _) => Err(error),
             (Ok(()), None) => Err(ConfigError::new("endpoint", "is required")),
         }

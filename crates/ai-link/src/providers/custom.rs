@@ -2,10 +2,10 @@
 
 use http::{HeaderName, HeaderValue};
 use proactions_edge::ConfigError;
-use proactions_forward::{BaseUrl, Outgoing, UrlError};
+use proactions_forward::BaseUrl;
 
-use super::{bearer, require};
-use crate::{Endpoint, TargetConfig};
+use super::{Urls, bearer, require};
+use crate::TargetConfig;
 
 /// What becomes the rest of a request's path.
 const PATH: &str = "{path}";
@@ -13,10 +13,7 @@ const PATH: &str = "{path}";
 /// A target at an address of its own.
 #[derive(Clone, Debug)]
 pub(crate) struct Custom {
-    /// What stands before the rest of the path, and the query.
-    base: BaseUrl,
-    /// What stands after it.
-    suffix: String,
+    pub(super) urls: Urls,
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -39,8 +36,9 @@ impl Custom {
         };
         match (ConfigError::check((), found), parsed) {
             (Ok(()), Ok((base, suffix))) => Ok(Self {
-                base,
-                suffix,
+                urls: Urls::new(|endpoint| {
+                    base.joined(&format!("{}{suffix}", endpoint.tail()), None)
+                }),
                 headers,
             }),
             (Err(error), Ok(_)) | (Ok(()), Err(error)) => Err(error),
@@ -49,11 +47,6 @@ impl Custom {
                 Ok(()) => ConfigError::new("endpoint", "cannot be used"),
             }),
         }
-    }
-
-    pub(super) fn outgoing(&self, endpoint: Endpoint) -> Result<Outgoing, UrlError> {
-        let tail = format!("{}{}", endpoint.tail(), self.suffix);
-        Outgoing::new(endpoint.method(), &self.base, &tail, None)
     }
 }
 

@@ -8,8 +8,9 @@ use bytes::Bytes;
 use http::header::AUTHORIZATION;
 use http::{HeaderName, HeaderValue};
 use proactions_edge::{Clock, ConfigError, ExposeSecret, SecretString};
-use proactions_forward::{BaseUrl, ConfigUrl, HttpClient, Outgoing, UrlError};
+use proactions_forward::{BaseUrl, ConfigUrl, HttpClient, JoinedUrl, Outgoing, UrlError};
 
+use crate::endpoint::PerEndpoint;
 use crate::translate::Adapter;
 use crate::{Endpoint, TargetConfig};
 
@@ -269,13 +270,13 @@ impl Upstream {
             Self::Echo => return None,
             Self::Anthropic(anthropic) => return Some(anthropic.prepare(&call)),
             Self::Bedrock(bedrock) => return Some(bedrock.prepare(&call)),
-            Self::Vertex(vertex) => return Some(vertex.prepare(&call).await),
+            // Boxed, for it may fetch a credential, and others should not make room for that.
+            Self::Vertex(vertex) => return Some(Box::pin(vertex.prepare(&call)).await),
             Self::Azure(azure) => (azure.outgoing(endpoint), &azure.headers),
-            Self::Compatible(compatible) => (
-                Outgoing::new(endpoint.method(), &compatible.base, endpoint.tail(), None),
-                &compatible.headers,
-            ),
-            Self::Custom(custom) => (custom.outgoing(endpoint), &custom.headers),
+            Self::Compatible(compatible) => {
+                (outgoing(&compatible.urls, endpoint), &compatible.headers)
+            }
+            Self::Custom(custom) => (outgoing(&custom.urls, endpoint), &custom.headers),
         };
         Some(match outgoing {
             Ok(outgoing) => Ok(Prepared {
@@ -286,6 +287,17 @@ impl Upstream {
             }),
             Err(error) => Err(error.into()),
         })
+    }
+}
+
+/// The URL of each endpoint, or what is wrong with it.
+type Urls = PerEndpoint<Result<JoinedUrl, UrlError>>;
+
+fn outgoing(urls: &Urls, endpoint: Endpoint) -> Result<Outgoing, UrlError> {
+    match urls.get(endpoint) {
+        Some(Ok(url)) => Ok(Outgoing::to_joined(endpoint.method(), url)),
+        Some(Err(error)) => Err(*error),
+        None => Err(UrlError::Path),
     }
 }
 
