@@ -1,7 +1,7 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
@@ -11,13 +11,13 @@ use bytes::Bytes;
 use http::uri::Scheme;
 use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use http_body::Frame;
-use hyper::body::Incoming;
 use hyper::rt::{Read, Write};
+use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::Connection;
-use hyper_util::client::legacy::{Client, ResponseFuture};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tower_service::Service;
 
+use crate::direct::{Direct, Driven};
 use crate::egress::EgressConnector;
 use crate::gather::Gathered;
 use crate::headers::strip_response;
@@ -132,9 +132,14 @@ impl HttpClient {
             .http2_adaptive_window(true)
             .http2_keep_alive_interval(Duration::from_secs(30))
             .http2_keep_alive_timeout(Duration::from_secs(10))
-            .build::<_, Body>(ConnectDeadline(connector));
+            .build::<_, Body>(ConnectDeadline(connector.clone()));
+        let direct = Direct::new(
+            ConnectDeadline(connector),
+            POOL_MAX_IDLE_PER_HOST,
+            POOL_IDLE_TIMEOUT,
+        );
         Self {
-            pool: Arc::new(client),
+            pool: Arc::new(Pools { client, direct }),
             timeout: config.timeout(),
             proxy_credentials: None,
             plain_proxy: false,
@@ -168,11 +173,9 @@ impl HttpClient {
 
     /// Sends a request that may end in another protocol. The answer is as the upstream gave it; unless it is 101,
     /// it belongs through [`cleaned`].
-    pub(crate) async fn exchange(
-        &self,
-        outgoing: Outgoing,
-    ) -> Result<Response<Incoming>, SendError> {
+    pub(crate) async fn exchange(&self, outgoing: Outgoing) -> Result<Response<Driven>, SendError> {
         let silence = outgoing.timeout.unwrap_or(self.timeout);
+        let upgrade = outgoing.is_upgrade();
         let mut request = outgoing.into_request();
         let proxied = self.plain_proxy && request.uri().scheme() == Some(&Scheme::HTTP);
         if let Some(credentials) = self.proxy_credentials.as_ref().filter(|_| proxied) {
@@ -181,11 +184,18 @@ impl HttpClient {
         }
         let request_id = request.headers().get("x-request-id").cloned();
         let (request, upload) = Upload::watch(request);
-        let mut call = pin!(self.pool.dispatch(request));
+        // A task has to drive a connection that may outlive its answer, or whose request is still being sent while
+        // nobody reads the answer.
+        let direct = upload.is_none() && !upgrade && request.uri().scheme() == Some(&Scheme::HTTP);
+        let mut call = if direct {
+            self.pool.direct(request)
+        } else {
+            self.pool.dispatch(request)
+        };
         let mut wait = silence;
         let response = loop {
             match tokio::time::timeout(wait, call.as_mut()).await {
-                Ok(response) => break response.map_err(SendError::of_client),
+                Ok(response) => break response,
                 // While the client is still sending, the upstream has nothing to answer yet.
                 Err(_) => match upload.as_ref().and_then(|upload| upload.time_left(silence)) {
                     Some(left) => wait = left,
@@ -218,7 +228,7 @@ impl HttpClient {
 }
 
 /// An answer without what must not reach a client.
-pub(crate) fn cleaned(response: Response<Incoming>, silence: Duration) -> Response<UpstreamBody> {
+pub(crate) fn cleaned(response: Response<Driven>, silence: Duration) -> Response<UpstreamBody> {
     let (mut head, body) = response.into_parts();
     strip_response(&mut head.headers);
     head.version = http::Version::HTTP_11;
@@ -300,16 +310,45 @@ impl http_body::Body for Watched {
     }
 }
 
+type Exchange = Pin<Box<dyn Future<Output = Result<Response<Driven>, SendError>> + Send>>;
+
 trait Dispatch: Send + Sync {
-    fn dispatch(&self, request: Request<Body>) -> ResponseFuture;
+    /// Over connections that tasks drive.
+    fn dispatch(&self, request: Request<Body>) -> Exchange;
+
+    /// Over connections that are driven by whoever waits for the answer.
+    fn direct(&self, request: Request<Body>) -> Exchange;
 }
 
-impl<C> Dispatch for Client<C, Body>
+/// The connections to upstreams.
+struct Pools<C> {
+    client: Client<ConnectDeadline<C>, Body>,
+    direct: Direct<ConnectDeadline<C>>,
+}
+
+impl<C> Dispatch for Pools<C>
 where
-    C: hyper_util::client::legacy::connect::Connect + Clone + Send + Sync + 'static,
+    C: Service<Uri> + Clone + Send + Sync + 'static,
+    C::Response: Read + Write + Connection + Send + Unpin + 'static,
+    C::Error: Into<BoxError>,
+    C::Future: Send + Unpin + 'static,
 {
-    fn dispatch(&self, request: Request<Body>) -> ResponseFuture {
-        self.request(request)
+    fn dispatch(&self, request: Request<Body>) -> Exchange {
+        let call = self.client.request(request);
+        Box::pin(async move {
+            match call.await {
+                Ok(response) => Ok(response.map(Driven::from)),
+                Err(error) => Err(SendError::of_client(error)),
+            }
+        })
+    }
+
+    fn direct(&self, request: Request<Body>) -> Exchange {
+        let direct = self.direct.clone();
+        Box::pin(async move {
+            let answer = direct.exchange(request).await;
+            answer.map_err(SendError::of_direct)
+        })
     }
 }
 
@@ -346,7 +385,7 @@ where
 ///
 /// Small pieces that are there at the same time become one, so that a burst costs one write; none is waited for.
 pub struct UpstreamBody {
-    body: Gathered<Incoming>,
+    body: Gathered<Driven>,
     silence: Duration,
     /// Made when the upstream is first waited for; set anew at most once a wait, not once a frame.
     deadline: Option<Pin<Box<tokio::time::Sleep>>>,
@@ -354,7 +393,7 @@ pub struct UpstreamBody {
 }
 
 impl UpstreamBody {
-    const fn new(body: Incoming, silence: Duration) -> Self {
+    const fn new(body: Driven, silence: Duration) -> Self {
         Self {
             body: Gathered::new(body),
             silence,

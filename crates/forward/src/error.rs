@@ -4,6 +4,7 @@ use std::fmt;
 use proactions_edge::{Rejection, RejectionKind};
 
 use crate::BoxError;
+use crate::direct::DirectError;
 use crate::egress::EgressRefused;
 use crate::proxy::ClientSilent;
 
@@ -84,15 +85,28 @@ impl SendError {
     }
 
     pub(crate) fn of_client(error: hyper_util::client::legacy::Error) -> Self {
-        let kind = if causes::<EgressRefused>(&error).next().is_some() {
+        let connecting = error.is_connect();
+        Self::of_call(Box::new(error), connecting)
+    }
+
+    pub(crate) fn of_direct(error: DirectError) -> Self {
+        match error {
+            DirectError::Connect(error) => Self::of_call(error, true),
+            DirectError::Exchange(error) => Self::of_call(Box::new(error), false),
+        }
+    }
+
+    fn of_call(source: BoxError, connecting: bool) -> Self {
+        let error: &(dyn Error + 'static) = &*source;
+        let kind = if causes::<EgressRefused>(error).next().is_some() {
             SendErrorKind::Refused
-        } else if causes::<ClientSilent>(&error).next().is_some() {
+        } else if causes::<ClientSilent>(error).next().is_some() {
             SendErrorKind::RequestTimeout
-        } else if causes::<hyper::Error>(&error).any(hyper::Error::is_user) {
+        } else if causes::<hyper::Error>(error).any(hyper::Error::is_user) {
             SendErrorKind::RequestBody
-        } else if error.is_connect() {
+        } else if connecting {
             let timed_out = |error: &std::io::Error| error.kind() == std::io::ErrorKind::TimedOut;
-            if causes::<std::io::Error>(&error).any(timed_out) {
+            if causes::<std::io::Error>(error).any(timed_out) {
                 SendErrorKind::ConnectTimeout
             } else {
                 SendErrorKind::Connect
@@ -102,7 +116,7 @@ impl SendError {
         };
         Self {
             kind,
-            source: Some(Box::new(error)),
+            source: Some(source),
         }
     }
 

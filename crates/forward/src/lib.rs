@@ -130,6 +130,7 @@ mod client;
 mod config;
 #[cfg(feature = "config")]
 pub mod de;
+mod direct;
 mod egress;
 mod error;
 mod gather;

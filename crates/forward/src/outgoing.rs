@@ -89,6 +89,11 @@ impl Outgoing {
         self
     }
 
+    /// Whether the answer may end in another protocol.
+    pub(crate) const fn is_upgrade(&self) -> bool {
+        self.upgrade
+    }
+
     /// Sets the header as it is. The caller has stripped it.
     pub(crate) fn stripped_headers(mut self, headers: HeaderMap) -> Self {
         self.headers = headers;

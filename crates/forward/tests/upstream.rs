@@ -7,6 +7,9 @@
     reason = "a test fails by panicking"
 )]
 
+use std::io::{Read as _, Write as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,6 +22,7 @@ use proactions_forward::{
     UpstreamBody,
 };
 use proactions_testkit::{Gate, Reply, Step, Upstream, closed_address};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 fn client() -> HttpClient {
     HttpClient::without_tls(&HttpClientConfig::default())
@@ -280,6 +284,120 @@ async fn connections_are_used_again_and_redirects_not_followed() {
             .unwrap();
     }
     assert_eq!(upstream.connections().len(), 1);
+}
+
+/// An upstream that answers each head with these bytes, and closes after the first if told so.
+struct Answering {
+    url: String,
+    addr: std::net::SocketAddr,
+    opened: Arc<AtomicUsize>,
+    closed: Arc<AtomicUsize>,
+}
+
+impl Answering {
+    fn start(answer: &'static [u8], close: bool) -> Self {
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (opened, closed) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+        let counts = (Arc::clone(&opened), Arc::clone(&closed));
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                counts.0.fetch_add(1, Ordering::SeqCst);
+                let closed = Arc::clone(&counts.1);
+                std::thread::spawn(move || {
+                    answer_each(stream.unwrap(), answer, close);
+                    closed.fetch_add(1, Ordering::SeqCst);
+                });
+            }
+        });
+        Self {
+            url: format!("http://{addr}/"),
+            addr,
+            opened,
+            closed,
+        }
+    }
+}
+
+fn answer_each(mut stream: std::net::TcpStream, answer: &[u8], close: bool) {
+    let mut seen = Vec::new();
+    let mut byte = [0];
+    while stream.read(&mut byte).unwrap_or(0) > 0 {
+        seen.push(byte[0]);
+        if seen.ends_with(b"\r\n\r\n") {
+            seen.clear();
+            stream.write_all(answer).unwrap();
+            if close {
+                return;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_came_in_one_piece_goes_on_in_one_piece() {
+    let upstream = Answering::start(
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n\
+          9\r\ndata: 1\n\n\r\n9\r\ndata: 2\n\n\r\n9\r\ndata: 3\n\n\r\n9\r\ndata: 4\n\n\r\n0\r\n\r\n",
+        false,
+    );
+    let client = client();
+    for _ in 0..3 {
+        let answer = client.send(get(&upstream.url)).await.unwrap();
+        let mut body = answer.into_body();
+        let first = body.frame().await.unwrap().unwrap().into_data().unwrap();
+        assert_eq!(first, "data: 1\n\ndata: 2\n\ndata: 3\n\ndata: 4\n\n");
+        assert!(body.frame().await.is_none());
+    }
+    assert_eq!(upstream.opened.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_kept_connection_that_was_closed_is_not_used() {
+    let upstream = Answering::start(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", true);
+    let client = client();
+    for round in 1..=5 {
+        let answer = client.send(get(&upstream.url)).await.unwrap();
+        let body = Body::from(answer.into_body()).collect_up_to(10).await;
+        assert_eq!(body.unwrap(), "ok");
+        // Each round has a second connection, see below.
+        assert_eq!(upstream.opened.load(Ordering::SeqCst), 2 * round - 1);
+        while upstream.closed.load(Ordering::SeqCst) < 2 * round - 1 {
+            tokio::task::yield_now().await;
+        }
+        // What arrives on this one arrives after the end of the other, so the runtime has seen that too.
+        let mut later = tokio::net::TcpStream::connect(upstream.addr).await.unwrap();
+        later.write_all(b"\r\n\r\n").await.unwrap();
+        let mut rest = Vec::new();
+        later.read_to_end(&mut rest).await.unwrap();
+        while upstream.closed.load(Ordering::SeqCst) < 2 * round {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn calls_beside_each_other_have_connections_of_their_own() {
+    let gate = Gate::closed();
+    let upstream = Upstream::start(Reply::chat_stream(3).gated(&gate));
+    let client = client();
+    let mut bodies = Vec::new();
+    for _ in 0..4 {
+        let answer = client.send(get(&upstream.url("/"))).await.unwrap();
+        bodies.push(Body::from(answer.into_body()));
+    }
+    gate.open();
+    for body in bodies {
+        let body = body.collect_up_to(10_000).await.unwrap();
+        assert!(body.ends_with(b"data: [DONE]\n\n"));
+    }
+    assert_eq!(upstream.connections().len(), 4);
+    let again = client.send(get(&upstream.url("/"))).await.unwrap();
+    Body::from(again.into_body())
+        .collect_up_to(10_000)
+        .await
+        .unwrap();
+    assert_eq!(upstream.connections().len(), 4);
 }
 
 #[tokio::test]

@@ -14,7 +14,6 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http::{Uri, Version, request};
 use http_body::Body as _;
-use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use proactions_edge::{
     ClientInfo, ConfigError, JsonRejection, Rejection, RejectionKind, RenderRejection, RequestId,
@@ -26,6 +25,7 @@ use super::meter::{Meter, Metered};
 use super::policy::{ProxyPolicies, ProxyPolicy, Remove};
 use super::{redirect, tunnel};
 use crate::client::{Protocols, cleaned};
+use crate::direct::Driven;
 use crate::headers::{strip_request, strip_response};
 use crate::{Body, EgressPolicy, HttpClient, HttpClientConfig, Outgoing, SendError, UpstreamBody};
 
@@ -78,7 +78,7 @@ struct Redirects {
 /// What an upstream answered.
 enum Answer {
     Plain(Response<UpstreamBody>),
-    Upgraded(Response<Incoming>, OnUpgrade),
+    Upgraded(Response<Driven>, OnUpgrade),
 }
 
 impl ForwardProxies {
@@ -295,10 +295,10 @@ impl Route {
     async fn follow(
         &self,
         redirects: &Redirects,
-        mut answer: Response<Incoming>,
+        mut answer: Response<Driven>,
         trail: &mut Trail,
         meter: &mut Meter,
-    ) -> Result<Response<Incoming>, Rejection> {
+    ) -> Result<Response<Driven>, Rejection> {
         let mut followed = 0;
         while let Some(next) = redirect::next(
             &trail.method,
@@ -370,7 +370,7 @@ impl Route {
     }
 
     /// An answer as a client gets it; it came from `at`.
-    fn pass(&self, answer: Response<Incoming>, at: &Uri) -> Response<UpstreamBody> {
+    fn pass(&self, answer: Response<Driven>, at: &Uri) -> Response<UpstreamBody> {
         let mut answer = cleaned(answer, self.silence());
         to_client(answer.headers_mut());
         let base = &self.policy.base;
@@ -416,7 +416,7 @@ fn split(path: &str) -> Option<(&str, &str)> {
     path.split_at_checked(path.find('/').unwrap_or(path.len()))
 }
 
-fn not_switched(answer: Response<Incoming>) -> Result<Response<Incoming>, SendError> {
+fn not_switched(answer: Response<Driven>) -> Result<Response<Driven>, SendError> {
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Err(SendError::protocol(
             "it switched protocols without being asked",

@@ -1,0 +1,352 @@
+//! Calls over HTTP/1.1 connections that no task of their own drives.
+//!
+//! hyper splits a connection into a handle and a future that somebody has to poll. Usually that is a task, and every
+//! piece of an answer then wakes two tasks, one after the other, and is written by itself. Here whoever waits for the
+//! answer polls the connection: one task is woken, and what one read brought is there as a whole.
+
+use std::collections::HashMap;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::task::AtomicWaker;
+use http::header::HOST;
+use http::uri::{Authority, Parts};
+use http::{HeaderValue, Request, Response, Uri};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::rt::{Read, Write};
+use hyper_util::client::legacy::connect::Connection;
+use tokio::time::Instant;
+use tower_service::Service;
+
+use crate::{Body, BoxError};
+
+/// How often a connection and what waits for it are polled in turn before other tasks get their turn.
+const MAX_TURNS: usize = 16;
+
+/// Why a call failed.
+#[derive(Debug)]
+pub(crate) enum DirectError {
+    Connect(BoxError),
+    Exchange(hyper::Error),
+}
+
+/// A client for plain HTTP/1.1. Clones share the connections.
+#[derive(Clone)]
+pub(crate) struct Direct<C> {
+    connector: C,
+    shelf: Arc<Shelf>,
+}
+
+impl<C> Direct<C>
+where
+    C: Service<Uri, Error = BoxError> + Clone,
+    C::Response: Read + Write + Connection + Send + Unpin + 'static,
+{
+    /// A client that keeps at most so many idle connections to one authority, each for so long.
+    pub(crate) fn new(connector: C, max_idle: usize, idle_timeout: Duration) -> Self {
+        Self {
+            connector,
+            shelf: Arc::new(Shelf {
+                idle: Mutex::default(),
+                max_idle,
+                idle_timeout,
+            }),
+        }
+    }
+
+    /// Sends a request whose body is there as a whole. On a kept connection that turns out to be at its end before a
+    /// byte was sent, it is sent on another one.
+    pub(crate) async fn exchange(
+        self,
+        mut request: Request<Body>,
+    ) -> Result<Response<Driven>, DirectError> {
+        let url = std::mem::take(request.uri_mut());
+        let Some(authority) = url.authority().cloned() else {
+            return Err(DirectError::Connect("a URL without a host".into()));
+        };
+        if !request.headers().contains_key(HOST) {
+            let host = host(&authority).map_err(|error| DirectError::Connect(error.into()))?;
+            request.headers_mut().insert(HOST, host);
+        }
+        loop {
+            let (mut link, kept) = match self.shelf.take(&authority).await {
+                Some(link) => (link, true),
+                // Boxed, for it is large and seldom needed.
+                None => (Box::pin(self.connect(url.clone())).await?, false),
+            };
+            *request.uri_mut() = if link.absolute_form {
+                url.clone()
+            } else {
+                origin_form(&url)
+            };
+            let mut call = pin!(link.sender.try_send_request(request));
+            let answer = poll_fn(|cx| link.poll_with(cx, |cx| call.as_mut().poll(cx))).await;
+            match answer {
+                Ok(answer) => {
+                    let shelf = Arc::clone(&self.shelf);
+                    return Ok(answer.map(|body| Driven::new(body, link, authority, shelf)));
+                }
+                Err(mut error) => match error.take_message() {
+                    Some(unsent) if kept => request = unsent,
+                    _ => return Err(DirectError::Exchange(error.into_error())),
+                },
+            }
+        }
+    }
+
+    async fn connect(&self, url: Uri) -> Result<Link, DirectError> {
+        let mut connector = self.connector.clone();
+        let ready = poll_fn(|cx| connector.poll_ready(cx)).await;
+        ready.map_err(DirectError::Connect)?;
+        let stream = connector.call(url).await.map_err(DirectError::Connect)?;
+        let absolute_form = stream.connected().is_proxied();
+        let (sender, connection) = http1::Builder::new()
+            .handshake(stream)
+            .await
+            .map_err(DirectError::Exchange)?;
+        let gate = Arc::new(Gate::default());
+        Ok(Link {
+            sender,
+            connection: Some(Box::pin(connection)),
+            waker: Waker::from(Arc::clone(&gate)),
+            gate,
+            absolute_form,
+        })
+    }
+}
+
+fn host(authority: &Authority) -> Result<HeaderValue, http::header::InvalidHeaderValue> {
+    match authority.port_u16() {
+        Some(80) | None => HeaderValue::from_str(authority.host()),
+        Some(port) => HeaderValue::from_str(&format!("{}:{port}", authority.host())),
+    }
+}
+
+fn origin_form(url: &Uri) -> Uri {
+    let mut parts = Parts::default();
+    parts.path_and_query = url.path_and_query().cloned();
+    Uri::from_parts(parts).unwrap_or_default()
+}
+
+/// A connection with everything that it takes to use it.
+struct Link {
+    sender: SendRequest<Body>,
+    /// None once it has ended.
+    connection: Option<Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>>,
+    gate: Arc<Gate>,
+    waker: Waker,
+    absolute_form: bool,
+}
+
+impl Link {
+    /// Polls `work` and the connection in turn until `work` is done or neither has moved the other.
+    fn poll_with<T>(
+        &mut self,
+        cx: &Context<'_>,
+        mut work: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        self.gate.task.register(cx.waker());
+        self.gate.polling.store(true, SeqCst);
+        let mut inner = Context::from_waker(&self.waker);
+        let mut result = Poll::Pending;
+        for _ in 0..MAX_TURNS {
+            result = work(&mut inner);
+            if result.is_ready() {
+                break;
+            }
+            // A wake-up until here is answered by the poll of the connection that follows.
+            self.gate.woken.store(false, SeqCst);
+            let Some(connection) = &mut self.connection else {
+                break;
+            };
+            if connection.as_mut().poll(&mut inner).is_ready() {
+                self.connection = None;
+            } else if !self.gate.woken.load(SeqCst) {
+                break;
+            }
+        }
+        self.gate.polling.store(false, SeqCst);
+        if result.is_pending() && self.gate.woken.load(SeqCst) {
+            cx.waker().wake_by_ref();
+        }
+        result
+    }
+
+    /// Whether another request can be sent.
+    fn is_usable(&mut self, cx: &Context<'_>) -> bool {
+        // What the upstream has sent or closed meanwhile shows when the connection is polled.
+        let _ = self.poll_with(cx, |_| Poll::<()>::Pending);
+        self.connection.is_some() && self.sender.is_ready()
+    }
+}
+
+/// The waker of a connection. Wake-ups while it is being polled are noted, as whoever polls looks for itself; others go
+/// to the task that used it last.
+#[derive(Default)]
+struct Gate {
+    task: AtomicWaker,
+    polling: AtomicBool,
+    woken: AtomicBool,
+}
+
+impl Wake for Gate {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.woken.store(true, SeqCst);
+        if !self.polling.load(SeqCst) {
+            self.task.wake();
+        }
+    }
+}
+
+/// Idle connections, by authority.
+struct Shelf {
+    idle: Mutex<Idle>,
+    max_idle: usize,
+    idle_timeout: Duration,
+}
+
+#[derive(Default)]
+struct Idle {
+    links: HashMap<Authority, Vec<(Link, Instant)>>,
+    /// Whether a task is there that takes out what has been idle for too long.
+    swept: bool,
+}
+
+impl Shelf {
+    fn locked(&self) -> MutexGuard<'_, Idle> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The connection that was used last, if it can still be used.
+    async fn take(&self, authority: &Authority) -> Option<Link> {
+        loop {
+            let (mut link, since) = self.locked().links.get_mut(authority)?.pop()?;
+            if since.elapsed() < self.idle_timeout
+                && poll_fn(|cx| Poll::Ready(link.is_usable(cx))).await
+            {
+                return Some(link);
+            }
+        }
+    }
+
+    fn put(self: &Arc<Self>, authority: Authority, link: Link) {
+        let mut idle = self.locked();
+        let links = idle.links.entry(authority).or_default();
+        if links.len() < self.max_idle {
+            links.push((link, Instant::now()));
+        }
+        if !idle.swept
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            idle.swept = true;
+            runtime.spawn(sweep(Arc::downgrade(self), self.idle_timeout));
+        }
+    }
+
+    /// Closes what has been idle for too long; says whether anything is left.
+    fn sweep(&self) -> bool {
+        let mut idle = self.locked();
+        for links in idle.links.values_mut() {
+            links.retain(|(_, since)| since.elapsed() < self.idle_timeout);
+        }
+        idle.links.retain(|_, links| !links.is_empty());
+        idle.swept = !idle.links.is_empty();
+        idle.swept
+    }
+}
+
+async fn sweep(shelf: Weak<Shelf>, every: Duration) {
+    loop {
+        tokio::time::sleep(every).await;
+        let Some(shelf) = shelf.upgrade() else {
+            return;
+        };
+        if !shelf.sweep() {
+            return;
+        }
+    }
+}
+
+/// An answer's body. Reading it drives its connection, which is kept for the next request when the body has ended, and
+/// closed when it is dropped before.
+pub(crate) struct Driven {
+    body: Incoming,
+    /// None where a task drives the connection, and at the end of the body.
+    link: Option<Box<(Link, Authority, Arc<Shelf>)>>,
+}
+
+impl Driven {
+    fn new(body: Incoming, link: Link, authority: Authority, shelf: Arc<Shelf>) -> Self {
+        Self {
+            body,
+            link: Some(Box::new((link, authority, shelf))),
+        }
+    }
+
+    /// Keeps the connection, if it can be used again.
+    fn give_back(&mut self, cx: &Context<'_>) {
+        if let Some(mut held) = self.link.take()
+            && held.0.is_usable(cx)
+        {
+            let (link, authority, shelf) = *held;
+            shelf.put(authority, link);
+        }
+    }
+}
+
+impl From<Incoming> for Driven {
+    fn from(body: Incoming) -> Self {
+        Self { body, link: None }
+    }
+}
+
+impl HttpBody for Driven {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let this = self.get_mut();
+        let Some(held) = &mut this.link else {
+            return Pin::new(&mut this.body).poll_frame(cx);
+        };
+        let body = &mut this.body;
+        let frame = held
+            .0
+            .poll_with(cx, |cx| Pin::new(&mut *body).poll_frame(cx));
+        if matches!(frame, Poll::Ready(None)) {
+            this.give_back(cx);
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Driven {
+    fn drop(&mut self) {
+        // A server does not ask again once it has all the bytes that it was promised.
+        if self.body.is_end_stream() {
+            self.give_back(&Context::from_waker(Waker::noop()));
+        }
+    }
+}
