@@ -35,6 +35,7 @@ bench-layers:
 # Each fuzz target for a minute, or those named; FUZZ_SECONDS changes the time.
 fuzz *targets:
     scripts/fuzz {{targets}}
+
 # The hub end to end beside its peers.
 bench-hub:
     scripts/bench-hub

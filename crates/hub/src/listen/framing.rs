@@ -2,6 +2,7 @@
 //! and where its body ends.
 
 use http::Uri;
+use memchr::memchr;
 
 /// The longest target that can be parsed.
 const MAX_TARGET: usize = 65_534;
@@ -64,10 +65,7 @@ pub(super) enum Search {
 /// Looks for the end of the head that begins with `bytes`; the first `seen` of them have been searched before.
 pub(super) fn search_end(bytes: &[u8], seen: usize) -> Search {
     let mut at = seen;
-    while let Some(found) = bytes
-        .get(at..)
-        .and_then(|rest| rest.iter().position(|byte| *byte == b'\n'))
-    {
+    while let Some(found) = bytes.get(at..).and_then(|rest| memchr(b'\n', rest)) {
         let end = at + found;
         let before = |back: usize| end.checked_sub(back).and_then(|at| bytes.get(at)).copied();
         if before(1) != Some(b'\r') {
@@ -83,8 +81,7 @@ pub(super) fn search_end(bytes: &[u8], seen: usize) -> Search {
 
 /// Which part of a head that is too large is to blame.
 pub(super) fn too_large(bytes: &[u8]) -> Malformed {
-    let line = bytes.iter().position(|byte| *byte == b'\n');
-    match line {
+    match memchr(b'\n', bytes) {
         Some(len) if len <= MAX_TARGET => Malformed::HeadTooLarge,
         _ => Malformed::TargetTooLong,
     }
@@ -93,11 +90,9 @@ pub(super) fn too_large(bytes: &[u8]) -> Malformed {
 /// Whether a whole head has exactly one meaning; if so, what body follows it.
 pub(super) fn check_head(head: &[u8], max_headers: usize) -> Result<Body, Malformed> {
     // Each line keeps the carriage return of its end, so that the last one loses no more than the others.
-    let mut lines = head
-        .strip_suffix(b"\n\r\n")
-        .ok_or(Malformed::LineEnd)?
-        .split(|byte| *byte == b'\n')
-        .map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let mut lines = lines(head.strip_suffix(b"
+
+").ok_or(Malformed::LineEnd)?);
     let http11 = check_request_line(lines.next().unwrap_or_default())?;
     let mut length = None;
     let mut chunked = false;
@@ -118,7 +113,7 @@ pub(super) fn check_head(head: &[u8], max_headers: usize) -> Result<Body, Malfor
             chunked = true;
         } else if name.eq_ignore_ascii_case(b"host") {
             hosts += 1;
-            if !value.iter().copied().all(is_host_byte) {
+            if !all(value, is_host_byte) {
                 return Err(Malformed::Host);
             }
         }
@@ -134,6 +129,26 @@ pub(super) fn check_head(head: &[u8], max_headers: usize) -> Result<Body, Malfor
     }
 }
 
+/// The lines of a head, without their ends.
+fn lines(head: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(head);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let (line, after) = match memchr(b'\n', text) {
+            Some(end) => (text.get(..end)?, text.get(end + 1..)),
+            None => (text, None),
+        };
+        rest = after;
+        Some(line.strip_suffix(b"\r").unwrap_or(line))
+    })
+}
+
+/// Whether every byte is of this kind. It looks at all of them, as that is quicker than stopping at the first that is
+/// not: nearly always there is none.
+fn all(bytes: &[u8], kind: impl Fn(u8) -> bool) -> bool {
+    bytes.iter().fold(true, |so_far, byte| so_far & kind(*byte))
+}
+
 /// Whether the request is one of HTTP/1.1; else it is one of HTTP/1.0.
 fn check_request_line(line: &[u8]) -> Result<bool, Malformed> {
     let mut words = line.split(|byte| *byte == b' ');
@@ -142,7 +157,7 @@ fn check_request_line(line: &[u8]) -> Result<bool, Malformed> {
     else {
         return Err(Malformed::RequestLine);
     };
-    if method.is_empty() || !method.iter().copied().all(is_token_byte) {
+    if method.is_empty() || !all(method, is_token_byte) {
         return Err(Malformed::RequestLine);
     }
     if target.len() > MAX_TARGET {
@@ -150,7 +165,7 @@ fn check_request_line(line: &[u8]) -> Result<bool, Malformed> {
     }
     let well_formed = match target {
         b"*" => method == b"OPTIONS",
-        [b'/', ..] => target.iter().copied().all(is_target_byte),
+        [b'/', ..] => all(target, is_target_byte),
         _ => is_other_form(method, target),
     };
     if !well_formed {
@@ -165,7 +180,7 @@ fn check_request_line(line: &[u8]) -> Result<bool, Malformed> {
 
 /// The absolute form, or with CONNECT the form of an authority.
 fn is_other_form(method: &[u8], target: &[u8]) -> bool {
-    if !target.iter().copied().all(is_target_byte) || target.contains(&b'@') {
+    if !all(target, is_target_byte) || target.contains(&b'@') {
         return false;
     }
     let Ok(uri) = Uri::try_from(target) else {
@@ -191,17 +206,14 @@ fn check_header(line: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
     {
         return Err(Malformed::FoldedHeader);
     }
-    let colon = line
-        .iter()
-        .position(|byte| *byte == b':')
-        .ok_or(Malformed::HeaderName)?;
+    let colon = memchr(b':', line).ok_or(Malformed::HeaderName)?;
     let (name, value) = line.split_at(colon);
     let value = value.get(1..).unwrap_or_default();
-    if name.is_empty() || !name.iter().copied().all(is_token_byte) {
+    if name.is_empty() || !all(name, is_token_byte) {
         return Err(Malformed::HeaderName);
     }
-    let is_value_byte = |byte: &u8| *byte == b'\t' || (*byte >= b' ' && *byte != 0x7f);
-    if !value.iter().all(is_value_byte) {
+    let is_value_byte = |byte| (byte == b'\t') | ((byte >= b' ') & (byte != 0x7f));
+    if !all(value, is_value_byte) {
         return Err(Malformed::HeaderValue);
     }
     Ok((name, trim(value)))
@@ -225,7 +237,41 @@ fn parse_length(value: &[u8]) -> Result<u64, Malformed> {
         .ok_or(Malformed::Length)
 }
 
-const fn is_token_byte(byte: u8) -> bool {
+/// What is true of each byte, worked out once.
+struct Table([bool; 256]);
+
+impl Table {
+    fn holds(&self, byte: u8) -> bool {
+        self.0.get(usize::from(byte)).copied().unwrap_or(false)
+    }
+}
+
+macro_rules! table {
+    ($name:ident, $holds:ident, $of:ident) => {
+        #[allow(clippy::indexing_slicing, reason = "a byte is a place in the table")]
+        static $name: Table = Table({
+            let mut table = [false; 256];
+            let mut byte = 0_u8;
+            loop {
+                table[byte as usize] = $of(byte);
+                if byte == u8::MAX {
+                    break table;
+                }
+                byte += 1;
+            }
+        });
+
+        fn $holds(byte: u8) -> bool {
+            $name.holds(byte)
+        }
+    };
+}
+
+table!(TOKEN, is_token_byte, token_byte);
+table!(TARGET, is_target_byte, target_byte);
+table!(HOST, is_host_byte, host_byte);
+
+const fn token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(
             byte,
@@ -248,11 +294,11 @@ const fn is_token_byte(byte: u8) -> bool {
 
 /// Beyond what RFC 3986 allows, clients do send braces, quotes and the like; what they mean is decided later. A
 /// fragment has no place in a request.
-const fn is_target_byte(byte: u8) -> bool {
+const fn target_byte(byte: u8) -> bool {
     byte.is_ascii_graphic() && !matches!(byte, b'#' | b'<' | b'>' | b'`')
 }
 
-const fn is_host_byte(byte: u8) -> bool {
+const fn host_byte(byte: u8) -> bool {
     byte.is_ascii_graphic()
         && !matches!(
             byte,
