@@ -31,7 +31,13 @@ pub struct Passed {
 pub fn pass(pieces: &[&[u8]], room: usize, max_head: usize, max_headers: usize) -> Passed {
     let verdicts = Arc::new(Verdicts::default());
     let pieces = Pieces(pieces.iter().map(|piece| piece.to_vec()).collect());
-    let mut guarded = Guarded::new(pieces, Protocol::Either, max_head, max_headers, Arc::clone(&verdicts));
+    let mut guarded = Guarded::new(
+        pieces,
+        Protocol::Either,
+        max_head,
+        max_headers,
+        Arc::clone(&verdicts),
+    );
     let mut context = Context::from_waker(Waker::noop());
     let mut passed = Passed::default();
     let mut room = vec![0; room.max(1)];

@@ -370,7 +370,8 @@ mod tests {
             let (first, second) = sent.split_at(cut);
             let verdicts = Arc::new(Verdicts::default());
             let stream = AsyncReadExt::chain(first, second);
-            let mut guarded = Guarded::new(stream, Protocol::Either, 1024, 16, Arc::clone(&verdicts));
+            let mut guarded =
+                Guarded::new(stream, Protocol::Either, 1024, 16, Arc::clone(&verdicts));
             let mut read = vec![0; 256];
             let len = guarded.read(&mut read).await.unwrap();
             assert_eq!(read.get(..len), Some(PLACEHOLDER), "cut at {cut}");
