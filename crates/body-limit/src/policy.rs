@@ -77,6 +77,12 @@ impl BodyLimitPolicy {
         }
     }
 
+    /// Whether anything is limited.
+    #[must_use]
+    pub const fn is_on(&self) -> bool {
+        self.json != u64::MAX || self.urlencoded != u64::MAX || self.other != u64::MAX
+    }
+
     /// The limit for this kind of body, in bytes.
     #[must_use]
     pub const fn limit(&self, kind: BodyKind) -> u64 {
@@ -232,5 +238,11 @@ mod tests {
             ..config
         };
         assert_eq!(BodyLimitPolicy::try_from(off), Ok(BodyLimitPolicy::off()));
+        assert!(!BodyLimitPolicy::off().is_on());
+        assert!(
+            BodyLimitPolicy::try_from(BodyLimitConfig::default())
+                .unwrap()
+                .is_on()
+        );
     }
 }

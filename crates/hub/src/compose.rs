@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use proactions_ai_link::{AiLink, Breakers};
 use proactions_auth_edapi::{AccessPolicy, AuthLayer, AuthState, Authenticate, EntryPolicy};
-use proactions_body_limit::BodyLimitLayer;
+use proactions_body_limit::{BodyKind, BodyLimitLayer};
 use proactions_config::{ListenerSettings, Policies};
 use proactions_cors::CorsLayer;
 use proactions_edge::SystemClock;
@@ -101,10 +101,17 @@ fn forward(policies: &Policies) -> Result<ForwardProxies, StartError> {
 /// The targets, over the connections and circuit breakers that all pipelines share.
 fn ai_link(policies: &Policies, logging: &Logging, kept: &Kept) -> Result<AiLink, StartError> {
     let client = kept.http_client(policies.http_client, &policies.egress)?;
-    Ok(AiLink::new(policies.targets.clone(), client)
+    let ai_link = AiLink::new(policies.targets.clone(), client)
         .breakers(kept.breakers.clone())
         .log_prompt(logging.policy().prompt_logged())
-        .log_response(logging.policy().response_logged()))
+        .log_response(logging.policy().response_logged());
+    let limits = &policies.body_limit;
+    if !limits.is_on() {
+        // Its own limit stays: it holds what it reads in memory.
+        return Ok(ai_link);
+    }
+    let json = limits.limit(BodyKind::Json);
+    Ok(ai_link.max_body(usize::try_from(json).unwrap_or(usize::MAX)))
 }
 
 /// Builds the pipeline of the internal listener, if there is one: nobody is asked for credentials, no address is

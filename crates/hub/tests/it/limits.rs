@@ -112,6 +112,70 @@ async fn bodies_are_refused_from_the_first_byte_too_many() {
     }
 }
 
+/// A JSON object of so many bytes, whole or in chunks.
+fn large(len: usize, chunked: bool) -> Vec<u8> {
+    const OPEN: &[u8] = b"{\"input\":\"";
+    let filler = vec![b'x'; len - OPEN.len() - 2];
+    let body = [OPEN, &filler, b"\"}"].concat();
+    let length = if chunked {
+        "transfer-encoding: chunked".to_owned()
+    } else {
+        format!("content-length: {len}")
+    };
+    let head = format!(
+        "POST /v1/embeddings HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\n\
+         content-type: application/json\r\n{length}\r\n\r\n",
+        crate::harness::TOKEN
+    );
+    if chunked {
+        let (first, rest) = body.split_at(len / 2);
+        let size = |part: &[u8]| format!("{:x}\r\n", part.len()).into_bytes();
+        let parts = [
+            &size(first),
+            first,
+            b"\r\n",
+            &size(rest),
+            rest,
+            b"\r\n0\r\n\r\n",
+        ];
+        return [head.as_bytes(), &parts.concat()].concat();
+    }
+    [head.as_bytes(), &body].concat()
+}
+
+#[tokio::test]
+async fn a_json_limit_above_the_default_holds_for_ai_link() {
+    const MIB: usize = 1 << 20;
+    let upstream = Upstream::start(Reply::json(200, &serde_json::json!({"data": []})));
+    let yaml = |limits: &str| {
+        format!(
+            "hub:\n  ailink_port: 0\n  security:\n    limits: {{{limits}}}\n\
+             targets:\n  - {{id: up, provider: custom, apiKey: k, endpoint: '{}'}}\n{TOKEN_AUTH}",
+            upstream.url("/{path}")
+        )
+    };
+    let mut hub = Hub::start(&yaml("json: 52mb")).await;
+    let internal = hub.process.address("internal listener on").await;
+    for chunked in [false, true] {
+        let answer = hub.raw(large(52 * MIB, chunked)).await;
+        assert_eq!(answer.status, 200, "{}", answer.body_text());
+        assert_eq!(upstream.last_request().body_len, 52 << 20);
+        let mut client = proactions_testkit::RawClient::connect(internal)
+            .await
+            .unwrap();
+        client.send(large(51 * MIB, chunked)).await.unwrap();
+        let answer = client.next_response(PATIENCE).await.unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.body_text());
+    }
+    // What is read into memory has a limit also where bodies have none.
+    let hub = Hub::start(&yaml("enabled: false")).await;
+    assert_eq!(hub.raw(large(50 * MIB, false)).await.status, 200);
+    // The answer comes before the body, which is not read to its end.
+    let answer = hub.raw(&large(50 * MIB + 1, false)[..1000]).await;
+    assert_eq!(answer.status, 413);
+    assert_eq!(answer.json()["error"], "Payload Too Large");
+}
+
 #[tokio::test]
 async fn a_declared_length_is_refused_before_the_body_is_sent() {
     let hub = Hub::start("hub:\n  security:\n    limits: {json: 1kb}\n").await;
