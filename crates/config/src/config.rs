@@ -56,6 +56,8 @@ pub struct Policies {
     pub public: ListenAddress,
     /// Where the internal listener is bound, if there is one.
     pub ailink: Option<ListenAddress>,
+    /// Further names under which it may be called.
+    pub ailink_hosts: Vec<String>,
     /// Where the metrics are served, if they are.
     pub metrics: Option<ListenAddress>,
     /// Deadlines and caps of connections.
@@ -171,6 +173,7 @@ impl Config {
             Some(Policies {
                 public: public?,
                 ailink: ailink?,
+                ailink_hosts: hub.ailink_hosts.clone(),
                 metrics: metrics?,
                 listener: listener?,
                 tls: tls?,
@@ -319,6 +322,12 @@ impl Config {
             found.add(
                 "hub.ailink_host",
                 "the internal listener asks for no credentials and other machines can reach it",
+            );
+        }
+        if hub.ailink_port.is_none() && !hub.ailink_hosts.is_empty() {
+            found.add(
+                "hub.ailink_hosts",
+                "it has no effect without hub.ailink_port",
             );
         }
         let counted = hub.security.rate_limit.as_ref().is_some_and(|l| l.enabled);

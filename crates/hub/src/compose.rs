@@ -146,7 +146,7 @@ pub(crate) fn internal(
         .layer(AuthLayer::disabled())
         .service(Internal::new(
             ai_link(policies, logging, kept)?,
-            &address.host,
+            std::iter::once(&address.host).chain(&policies.ailink_hosts),
         ));
     Ok(Some(Pipeline::new(stack)))
 }

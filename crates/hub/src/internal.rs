@@ -23,15 +23,15 @@ use tower_service::Service;
 #[derive(Clone, Debug)]
 pub(crate) struct Internal {
     ai_link: AiLink,
-    /// The name that the listener was bound with.
-    host: Arc<str>,
+    /// The name that the listener was bound with, and those that others call it by.
+    names: Arc<[Box<str>]>,
 }
 
 impl Internal {
-    pub(crate) fn new(ai_link: AiLink, host: &str) -> Self {
+    pub(crate) fn new<'a>(ai_link: AiLink, names: impl Iterator<Item = &'a String>) -> Self {
         Self {
             ai_link,
-            host: Arc::from(host),
+            names: names.map(|name| Box::from(name.as_str())).collect(),
         }
     }
 }
@@ -49,7 +49,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        if is_from_a_page(&request, &self.host) {
+        if is_from_a_page(&request, &self.names) {
             let extensions = request.extensions();
             let id = extensions.get::<RequestId>();
             tracing::warn!(
@@ -68,7 +68,7 @@ where
 }
 
 /// Whether a browser sent this for a page, or asked for a name that is not this listener's.
-fn is_from_a_page<B>(request: &Request<B>, own: &str) -> bool {
+fn is_from_a_page<B>(request: &Request<B>, own: &[Box<str>]) -> bool {
     let headers = request.headers();
     if headers.contains_key(ORIGIN) || headers.contains_key("sec-fetch-site") {
         return true;
@@ -80,8 +80,8 @@ fn is_from_a_page<B>(request: &Request<B>, own: &str) -> bool {
     authority.is_some_and(|authority| !leads_here(authority, own))
 }
 
-/// Whether nobody else can make this name lead here: an address, `localhost`, or the name that was configured.
-fn leads_here(authority: &str, own: &str) -> bool {
+/// Whether nobody else can make this name lead here: an address, `localhost`, or a name that was configured.
+fn leads_here(authority: &str, own: &[Box<str>]) -> bool {
     let host = match authority.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
         _ => authority,
@@ -89,7 +89,7 @@ fn leads_here(authority: &str, own: &str) -> bool {
     let host = host.strip_prefix('[').unwrap_or(host);
     let host = host.strip_suffix(']').unwrap_or(host);
     host.eq_ignore_ascii_case("localhost")
-        || host.eq_ignore_ascii_case(own)
+        || own.iter().any(|name| host.eq_ignore_ascii_case(name))
         || host.parse::<IpAddr>().is_ok()
 }
 
@@ -105,6 +105,12 @@ mod tests {
             ("host", "127.0.0.1:3001", false),
             ("host", "[::1]:3001", false),
             ("host", "hub.internal:3001", false),
+            ("host", "HUB", false),
+            ("host", "hub:3001", false),
+            ("host", "hub.internal.evil.example", true),
+            ("host", "xhub", true),
+            ("host", "evil.example@hub", true),
+            ("host", "hub:3001:3001", true),
             ("host", "evil.example:3001", true),
             ("host", "localhost.evil.example", true),
             ("host", "127.0.0.1.evil.example:80", true),
@@ -123,7 +129,8 @@ mod tests {
                 )
                 .body(())
                 .unwrap();
-            let found = is_from_a_page(&request, "hub.internal");
+            let own = ["0.0.0.0".into(), "hub.internal".into(), "hub".into()];
+            let found = is_from_a_page(&request, &own);
             assert_eq!(found, refused, "{name}: {value}");
         }
         let absolute = Request::builder()
@@ -131,6 +138,6 @@ mod tests {
             .header("host", "localhost")
             .body(())
             .unwrap();
-        assert!(is_from_a_page(&absolute, "localhost"));
+        assert!(is_from_a_page(&absolute, &["localhost".into()]));
     }
 }

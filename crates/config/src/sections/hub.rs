@@ -28,6 +28,8 @@ pub struct HubConfig {
     pub ailink_host: String,
     /// Allows an `ailink_host` that other machines can reach; false unless set.
     pub ailink_allow_external: bool,
+    /// Further names under which the internal listener may be called; none unless set.
+    pub ailink_hosts: Vec<String>,
     /// TLS of the public listener.
     pub tls: TlsConfig,
     /// Outgoing calls.
@@ -55,6 +57,7 @@ impl Default for HubConfig {
             ailink_port: None,
             ailink_host: "localhost".to_owned(),
             ailink_allow_external: false,
+            ailink_hosts: Vec::new(),
             tls: TlsConfig::default(),
             http_client: HttpClientConfig::default(),
             egress: None,
@@ -119,6 +122,12 @@ impl HubConfig {
                  hub.ailink_allow_external: true allows other addresses",
             ));
         }
+        found.extend(
+            self.ailink_hosts
+                .iter()
+                .enumerate()
+                .filter_map(|(index, name)| check_name(&format!("ailink_hosts[{index}]"), name)),
+        );
         if let Some(port) = self.ailink_port.filter(|port| *port != 0)
             && port == self.port
         {
@@ -162,22 +171,35 @@ pub(crate) fn is_loopback(host: &str) -> bool {
 }
 
 pub(crate) fn check_host(key: &str, host: &str) -> Option<ConfigError> {
+    (!is_name(host) && bare(host).parse::<IpAddr>().is_err()).then(|| {
+        ConfigError::new(
+            key,
+            "expected an IP address such as 0.0.0.0 or ::1, or a host name, without a port",
+        )
+    })
+}
+
+fn check_name(key: &str, name: &str) -> Option<ConfigError> {
+    (!is_name(name)).then(|| {
+        ConfigError::new(
+            key,
+            "expected a host name such as proactions-hub, whole and without a port; \
+             addresses need not be listed",
+        )
+    })
+}
+
+fn is_name(host: &str) -> bool {
     let label = |label: &str| {
         !label.is_empty()
             && label
                 .bytes()
                 .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
     };
-    let is_name = host.len() <= 253
+    host.len() <= 253
         && host.split('.').all(label)
         // What looks like an address must be one.
-        && !host.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-    (!is_name && bare(host).parse::<IpAddr>().is_err()).then(|| {
-        ConfigError::new(
-            key,
-            "expected an IP address such as 0.0.0.0 or ::1, or a host name, without a port",
-        )
-    })
+        && !host.bytes().all(|b| b.is_ascii_digit() || b == b'.')
 }
 
 /// An IPv6 address without its brackets.
@@ -238,6 +260,37 @@ mod tests {
         hub.ailink_port = Some(3000);
         let error = hub.ailink_address().unwrap_err();
         assert_eq!(error.problems()[0].key, "ailink_port");
+    }
+
+    #[test]
+    fn names_of_the_internal_listener_are_whole_names() {
+        for (name, good) in [
+            ("proactions-hub", true),
+            ("hub.default.svc.cluster.local", true),
+            ("Hub_1", true),
+            ("", false),
+            ("*", false),
+            ("*.internal", false),
+            ("hub:3001", false),
+            ("http://hub", false),
+            ("hub.", false),
+            ("10.0.0.1", false),
+            ("::1", false),
+            ("caf\u{e9}", false),
+        ] {
+            let hub = HubConfig {
+                ailink_port: Some(3001),
+                ailink_hosts: vec!["first".into(), name.into()],
+                ..HubConfig::default()
+            };
+            match hub.ailink_address() {
+                Ok(_) => assert!(good, "{name}"),
+                Err(error) => {
+                    assert!(!good, "{name}: {error}");
+                    assert_eq!(error.problems()[0].key, "ailink_hosts[1]");
+                }
+            }
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::harness::{BINARY, PATIENCE, SOON};
 const PLANTED: &str = "planted-secret-4711";
 
 /// Broken configurations: the text, the line, and what the message says besides.
-const BROKEN: [(&str, u32, &[&str]); 46] = [
+const BROKEN: [(&str, u32, &[&str]); 47] = [
     (
         "hub:\n  prot: 3000\n",
         2,
@@ -30,6 +30,11 @@ const BROKEN: [(&str, u32, &[&str]); 46] = [
         "hub:\n  ailink_port: 3001\n  ailink_host: 0.0.0.0\n",
         3,
         &["hub.ailink_host"],
+    ),
+    (
+        "hub:\n  ailink_port: 3001\n  ailink_hosts: [hub, 'hub:3001']\n",
+        3,
+        &["hub.ailink_hosts[1]", "without a port"],
     ),
     (
         "hub:\n  security:\n    helmet:\n      hsts: {maxage: 1}\n",

@@ -90,6 +90,41 @@ async fn a_web_page_cannot_use_it() {
 }
 
 #[tokio::test]
+async fn it_answers_to_the_names_that_are_listed_and_to_no_other() {
+    let yaml = format!(
+        "hub:\n  port: 0\n  ailink_port: 0\n  ailink_host: 0.0.0.0\n  ailink_allow_external: true\n  \
+         ailink_hosts: [proactions-hub, hub.default.svc.cluster.local]\n{ECHO_TARGET}{TOKEN_AUTH}"
+    );
+    let mut hub = Hub::start(&yaml).await;
+    let mut addr = hub.process.address("internal listener on").await;
+    addr.set_ip([127, 0, 0, 1].into());
+    let inside = Inside { hub, addr };
+    for (host, status) in [
+        ("proactions-hub", 200),
+        ("Proactions-Hub:3001", 200),
+        ("hub.default.svc.cluster.local:3001", 200),
+        ("localhost:3001", 200),
+        ("127.0.0.1", 200),
+        ("hub.default.svc", 403),
+        ("proactions-hub.evil.example", 403),
+        ("evil.example", 403),
+    ] {
+        let mut client = RawClient::connect(inside.addr).await.unwrap();
+        let request = Req::get("/v1/models").header("host", host);
+        client.send(request.to_bytes()).await.unwrap();
+        let answer = client.next_response(PATIENCE).await.unwrap();
+        assert_eq!(answer.status, status, "{host}");
+    }
+    // A page is a page under a listed name too.
+    let page = Req::get("/v1/models")
+        .header("host", "proactions-hub")
+        .header("origin", "http://proactions-hub");
+    let mut client = RawClient::connect(inside.addr).await.unwrap();
+    client.send(page.to_bytes()).await.unwrap();
+    assert_eq!(client.next_response(PATIENCE).await.unwrap().status, 403);
+}
+
+#[tokio::test]
 async fn forwarding_headers_and_credentials_change_nothing() {
     let upstream = Upstream::start(Reply::chat("x"));
     let inside = Inside::start(&format!(
