@@ -1,5 +1,5 @@
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use proactions_edge::{ConfigError, ExposeSecret};
@@ -51,6 +51,11 @@ impl YoutubeAccounts {
 
     pub(crate) fn urls(&self) -> &Urls {
         &self.0.urls
+    }
+
+    /// Where the token files are kept.
+    pub(crate) fn token_folder(&self) -> &Path {
+        &self.0.config.token_storage_path
     }
 
     /// Where the tokens of an account are kept; `None` for an account that is not configured.

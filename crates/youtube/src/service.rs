@@ -40,6 +40,9 @@ const PLAIN_COOKIE: &str = "proactions_oauth";
 const NOT_REVOKED: &str = "The tokens are deleted here, but Google did not revoke them; remove the access at \
                            https://myaccount.google.com/permissions";
 
+const NOT_READ: &str = "The token file was damaged and is deleted; nothing was revoked at Google, remove the access at \
+                        https://myaccount.google.com/permissions";
+
 /// How long a field of a form may be, in bytes.
 const MAX_FIELD: usize = 64 * 1024;
 
@@ -301,6 +304,16 @@ impl Shared {
                     "Google did not revoke a token whose file is deleted"
                 );
                 ("not_revoked", Some(NOT_REVOKED))
+            }
+            Revocation::Unknown(error) => {
+                tracing::warn!(
+                    target: "youtube",
+                    action = "logout",
+                    target = account.id,
+                    error = %error,
+                    "A damaged token file is deleted; its tokens could not be revoked at Google"
+                );
+                ("not_revoked", Some(NOT_READ))
             }
         };
         entry.done(outcome);

@@ -84,6 +84,8 @@ pub(crate) enum Revocation {
     Done,
     /// The file is gone, Google still knows the token.
     Failed(GoogleError),
+    /// The file is gone, and what was in it was of no use.
+    Unknown(io::Error),
 }
 
 impl TokenStore {
@@ -93,6 +95,8 @@ impl TokenStore {
         clock: Arc<dyn Clock>,
         locks: Locks,
     ) -> Self {
+        // It may be there from earlier; until something is written nobody else looks at it.
+        close_folder(accounts.token_folder());
         Self {
             accounts,
             client,
@@ -191,22 +195,29 @@ impl TokenStore {
         save(path, tokens).await
     }
 
-    /// Revokes the tokens at Google and deletes the file, in any case.
+    /// Revokes the tokens at Google and deletes the file, whether or not Google answers. A file that cannot be
+    /// read stays: whoever makes it readable can have its tokens revoked still.
     pub(crate) async fn disconnect(
         &self,
         account: &YoutubeAccount,
     ) -> Result<Revocation, TokenError> {
         let (_guard, path) = self.lock(account).await?;
-        let tokens = load(path.clone()).await.ok().flatten();
-        let token = tokens
-            .as_ref()
-            .and_then(|tokens| tokens.refresh_token().or(tokens.text("access_token")));
-        let revoked = match token {
-            None => Revocation::Nothing,
-            Some(token) => match google::revoke(&self.client, self.accounts.urls(), token).await {
-                Ok(()) => Revocation::Done,
-                Err(error) => Revocation::Failed(error),
+        let revoked = match load(path.clone()).await {
+            Ok(None) => Revocation::Nothing,
+            Ok(Some(tokens)) => match tokens.to_revoke() {
+                Ok(None) => Revocation::Nothing,
+                Ok(Some(token)) => {
+                    match google::revoke(&self.client, self.accounts.urls(), token).await {
+                        Ok(()) => Revocation::Done,
+                        Err(error) => Revocation::Failed(error),
+                    }
+                }
+                Err(error) => Revocation::Unknown(error),
             },
+            Err(TokenError::File(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                Revocation::Unknown(error)
+            }
+            Err(error) => return Err(error),
         };
         blocking(move || remove(&path)).await?;
         Ok(revoked)
@@ -247,6 +258,18 @@ impl Tokens {
 
     fn refresh_token(&self) -> Option<&str> {
         self.text("refresh_token")
+    }
+
+    /// The token whose end is the end of all; none in a file that names none.
+    fn to_revoke(&self) -> io::Result<Option<&str>> {
+        let names = ["refresh_token", "access_token"];
+        if let Some(token) = names.into_iter().find_map(|name| self.text(name)) {
+            return Ok(Some(token));
+        }
+        if names.into_iter().any(|name| self.0.contains_key(name)) {
+            return Err(corrupt("what it holds is not a token"));
+        }
+        Ok(None)
     }
 
     /// The access token, if it is good for longer than `ahead`.
@@ -301,15 +324,20 @@ async fn load(path: PathBuf) -> Result<Option<Tokens>, TokenError> {
         let mut text = Vec::new();
         file.take(MAX_FILE + 1).read_to_end(&mut text)?;
         if text.len() as u64 > MAX_FILE {
-            return Err(io::Error::other("it is too long"));
+            return Err(corrupt("it is too long"));
         }
         // The parser's message could show a part of the file.
         match serde_json::from_slice(&text) {
             Ok(Value::Object(members)) => Ok(Some(Tokens(members))),
-            _ => Err(io::Error::other("it does not hold a JSON object")),
+            _ => Err(corrupt("it does not hold a JSON object")),
         }
     })
     .await
+}
+
+/// What is wrong is in the file and not in the way to it.
+fn corrupt(what: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
 async fn save(path: PathBuf, tokens: Tokens) -> Result<(), TokenError> {
@@ -362,8 +390,46 @@ fn remove(path: &Path) -> io::Result<()> {
 #[cfg(unix)]
 fn create_folder(folder: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
-    DirBuilder::new().recursive(true).mode(0o700).create(folder)
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)?;
+    // One that was there already has kept its mode.
+    close_folder(folder);
+    Ok(())
 }
+
+/// Takes the rights that others have to the folder away, if it is this program's own, and says that they had them.
+#[cfg(unix)]
+fn close_folder(folder: &Path) {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+    // Without it there is nothing to close; whoever writes into it finds out what is wrong.
+    let Ok((folder, metadata)) =
+        File::open(folder).and_then(|folder| folder.metadata().map(|metadata| (folder, metadata)))
+    else {
+        return;
+    };
+    let mode = metadata.mode() & 0o7777;
+    if mode & 0o077 == 0 || !metadata.is_dir() {
+        return;
+    }
+    // A sticky one, such as /tmp, is there for everybody.
+    let own = metadata.uid() == rustix::process::geteuid().as_raw() && mode & 0o1000 == 0;
+    let closed = own
+        && folder
+            .set_permissions(std::fs::Permissions::from_mode(0o700))
+            .is_ok();
+    tracing::warn!(
+        target: "security",
+        event = "token_folder_open",
+        mode = %format_args!("{mode:03o}"),
+        closed,
+        "Others than the owner have rights to the directory of the YouTube token files"
+    );
+}
+
+#[cfg(not(unix))]
+fn close_folder(_: &Path) {}
 
 #[cfg(not(unix))]
 fn create_folder(folder: &Path) -> io::Result<()> {

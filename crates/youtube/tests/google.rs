@@ -640,6 +640,43 @@ async fn a_logout_deletes_the_file_whatever_google_says() {
 }
 
 #[tokio::test]
+async fn a_logout_does_not_pass_over_tokens_that_it_cannot_read() {
+    let fixture = Fixture::new();
+    let file = fixture.token_file("main");
+    let too_long = format!("{{\"refresh_token\": \"{}\"}}", "x".repeat(70_000));
+    for damaged in [
+        "",
+        "{\"refresh_token\": \"abc",
+        "[]",
+        "{\"refresh_token\": 1}",
+        "{\"access_token\": \"a b\"}",
+        &too_long,
+    ] {
+        fixture.connect().await;
+        std::fs::write(&file, damaged).unwrap();
+        let out = fixture.ask(Method::POST, "/youtube/auth/logout", &[]).await;
+        assert_eq!(out.status, 200);
+        assert_eq!(out.json()["revoked"], false);
+        let message = out.json()["message"].as_str().unwrap().to_owned();
+        assert!(message.contains("nothing was revoked"), "{message}");
+        assert!(!file.exists(), "{damaged}");
+    }
+    // A file without tokens holds nothing that Google could know.
+    fixture.connect().await;
+    std::fs::write(&file, "{}").unwrap();
+    let out = fixture.ask(Method::POST, "/youtube/auth/logout", &[]).await;
+    assert_eq!(out.json().get("message"), None);
+    assert!(!file.exists());
+    // What cannot be read at all is left as it is, for a logout that can: root reads whatever has a mode, so a
+    // directory stands where the file should.
+    std::fs::create_dir(&file).unwrap();
+    let out = fixture.ask(Method::POST, "/youtube/auth/logout", &[]).await;
+    assert_eq!(out.status, 500);
+    assert!(file.exists());
+    assert_eq!(fixture.google.calls().revocations, 0);
+}
+
+#[tokio::test]
 async fn a_video_arrives_as_it_was_sent() {
     let fixture = Fixture::new();
     fixture.connect().await;

@@ -54,6 +54,43 @@ fn folders_and_files_are_closed_and_nothing_is_left_over() {
 }
 
 #[test]
+fn a_folder_that_was_there_is_closed() {
+    let folder = tempfile::tempdir().unwrap();
+    let tokens = folder.path().join("tokens");
+    std::fs::create_dir(&tokens).unwrap();
+    let set = |path: &Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    for before in [0o755, 0o770, 0o711, 0o2750, 0o700] {
+        set(&tokens, before);
+        write_whole(&tokens.join("t.json"), b"x").unwrap();
+        assert_eq!(mode(&tokens), 0o700, "{before:o}");
+        set(&tokens, before);
+        close_folder(&tokens);
+        assert_eq!(mode(&tokens), 0o700, "{before:o}");
+    }
+    // One for temporary files belongs to everybody, and the folder above is not this program's business.
+    set(&tokens, 0o1777);
+    set(folder.path(), 0o755);
+    write_whole(&tokens.join("t.json"), b"x").unwrap();
+    assert_eq!((mode(&tokens), mode(folder.path())), (0o777, 0o755));
+    close_folder(&tokens.join("none"));
+}
+
+#[test]
+fn a_folder_of_somebody_else_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    // Only root can give one away.
+    if std::os::unix::fs::chown(folder.path(), Some(65_534), None).is_err() {
+        return;
+    }
+    let open = std::fs::Permissions::from_mode(0o750);
+    std::fs::set_permissions(folder.path(), open).unwrap();
+    close_folder(folder.path());
+    assert_eq!(mode(folder.path()), 0o750);
+}
+
+#[test]
 fn readers_find_a_whole_file_that_is_closed_whenever_they_look() {
     let folder = tempfile::tempdir().unwrap();
     let tokens = folder.path().join("tokens");
