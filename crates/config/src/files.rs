@@ -39,7 +39,7 @@ fn describe(error: &std::io::Error) -> String {
     }
 }
 
-/// Who else than the owner can read a file.
+/// Who else than the owner can read or write a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Readers {
     Owner,
@@ -47,16 +47,16 @@ pub(crate) enum Readers {
     Everybody(u32),
 }
 
-/// Who can read the file; [`Readers::Owner`] also where the system has no modes.
+/// Who can read or write the file; [`Readers::Owner`] also where the system has no modes.
 pub(crate) fn readers(path: &Path) -> Readers {
     #[cfg(unix)]
     if let Ok(metadata) = std::fs::metadata(path) {
         use std::os::unix::fs::PermissionsExt;
         let mode = metadata.permissions().mode() & 0o777;
-        if mode & 0o004 != 0 {
+        if mode & 0o006 != 0 {
             return Readers::Everybody(mode);
         }
-        if mode & 0o040 != 0 {
+        if mode & 0o060 != 0 {
             return Readers::Group(mode);
         }
     }

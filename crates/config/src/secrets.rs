@@ -69,15 +69,18 @@ fn has_user(text: &str) -> bool {
     })
 }
 
-/// A warning about a file with secrets in it, if others than its owner can read it.
+/// A warning about a file with secrets in it, if others than its owner can read or write it.
 pub(crate) fn exposed(readers: Readers) -> Option<String> {
+    let does = |reads: bool| if reads { "read" } else { "write" };
     match readers {
         Readers::Owner => None,
         Readers::Group(mode) => Some(format!(
-            "holds secrets and its group can read it (mode {mode:o}); chmod 600 keeps them to the owner"
+            "holds secrets and its group can {} it (mode {mode:o}); chmod 600 keeps them to the owner",
+            does(mode & 0o040 != 0)
         )),
         Readers::Everybody(mode) => Some(format!(
-            "holds secrets and everybody on this machine can read it (mode {mode:o}); chmod 600 keeps them to the owner"
+            "holds secrets and everybody on this machine can {} it (mode {mode:o}); chmod 600 keeps them to the owner",
+            does(mode & 0o004 != 0)
         )),
     }
 }

@@ -242,6 +242,12 @@ fn secrets_that_others_can_read_are_warned_about() {
         all.contains(".env: holds secrets and its group can read it (mode 640)"),
         "{all}"
     );
+    set_mode(&dir.path().join(".env"), 0o602);
+    let all = shown(&dir);
+    assert!(
+        all.contains(".env: holds secrets and everybody on this machine can write it (mode 602)"),
+        "{all}"
+    );
     assert!(!all.contains("sk-inline"), "{all}");
     // Without a secret inside, the configuration's mode does not matter.
     fs::write(dir.path().join("config.yaml"), "hub: {}\n").unwrap();

@@ -66,7 +66,8 @@ pub enum TlsConfigVersion {
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum KeyPermissions {
-    /// A key that everybody can read is refused; one that its group can read is warned about.
+    /// A key that others have any right to, or that its group can write, is refused; one that its group can read
+    /// is warned about.
     #[default]
     Refuse,
     /// Both are warned about: for volumes whose modes cannot be set.

@@ -39,21 +39,26 @@ fn permissions(
     mode: u32,
     permissions: KeyPermissions,
 ) -> Result<Option<ConfigProblem>, ConfigError> {
-    let who = match mode {
-        mode if mode & 0o004 != 0 => "everybody",
-        mode if mode & 0o040 != 0 => "its group",
+    let (who, does) = match mode {
+        mode if mode & 0o004 != 0 => ("everybody", "read"),
+        mode if mode & 0o002 != 0 => ("everybody", "write"),
+        mode if mode & 0o020 != 0 => ("its group", "write"),
+        mode if mode & 0o001 != 0 => ("everybody", "run"),
+        mode if mode & 0o040 != 0 => ("its group", "read"),
         _ => return Ok(None),
     };
     let path = path.display();
-    if who == "everybody" && permissions == KeyPermissions::Refuse {
+    // A group may be how a key reaches the user of the hub; whoever writes it chooses what the hub vouches with.
+    let tolerated = (who, does) == ("its group", "read");
+    if !tolerated && permissions == KeyPermissions::Refuse {
         return Err(fault(format!(
-            "everybody can read {path} (mode {mode:o}); run chmod 600 {path}, or set \
+            "{who} can {does} {path} (mode {mode:o}); run chmod 600 {path}, or set \
              hub.tls.keyPermissions: warn where modes cannot be set"
         )));
     }
     Ok(Some(ConfigProblem::new(
         "key",
-        format!("{who} can read {path} (mode {mode:o}); chmod 600 {path} keeps it to its owner"),
+        format!("{who} can {does} {path} (mode {mode:o}); chmod 600 {path} keeps it to its owner"),
     )))
 }
 
@@ -122,4 +127,44 @@ fn decrypt(
     Ok(PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(
         plain.as_bytes().to_vec(),
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_owner_and_readers_in_the_group_have_a_place_at_a_key() {
+        for (mode, refused, says) in [
+            (0o600, false, None),
+            (0o400, false, None),
+            (0o640, false, Some("its group can read")),
+            (0o440, false, Some("its group can read")),
+            (0o610, false, None),
+            (0o642, true, Some("everybody can write")),
+            (0o602, true, Some("everybody can write")),
+            (0o644, true, Some("everybody can read")),
+            (0o601, true, Some("everybody can run")),
+            (0o641, true, Some("everybody can run")),
+            (0o660, true, Some("its group can write")),
+            (0o620, true, Some("its group can write")),
+            (0o666, true, Some("everybody can read")),
+            (0o777, true, Some("everybody can read")),
+        ] {
+            let path = Path::new("a.key");
+            let strict = permissions(path, mode, KeyPermissions::Refuse);
+            let text = match &strict {
+                Ok(warning) => warning.as_ref().map(|warning| warning.message.clone()),
+                Err(error) => Some(error.to_string()),
+            };
+            assert_eq!(strict.is_err(), refused, "{mode:o}");
+            assert_eq!(text.is_some(), says.is_some(), "{mode:o}: {text:?}");
+            let lenient = permissions(path, mode, KeyPermissions::Warn).unwrap();
+            assert_eq!(lenient.is_some(), says.is_some(), "{mode:o}");
+            if let Some(says) = says {
+                assert!(text.unwrap().contains(says), "{mode:o}");
+                assert!(lenient.unwrap().message.contains(says), "{mode:o}");
+            }
+        }
+    }
 }

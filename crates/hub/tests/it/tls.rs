@@ -513,7 +513,12 @@ async fn what_stops_the_start_is_named() {
     openssl(&format!(
         "ec -aes256 -in {good} -out {old} -passout pass:secret"
     ));
-    for (name, mode) in [("open", 0o644), ("group", 0o640)] {
+    for (name, mode) in [
+        ("open", 0o644),
+        ("group", 0o640),
+        ("written", 0o642),
+        ("shared", 0o660),
+    ] {
         let path = pki.write(
             &format!("{name}.key"),
             &std::fs::read_to_string(&good).unwrap(),
@@ -558,6 +563,15 @@ async fn what_stops_the_start_is_named() {
             "everybody can read",
         ),
         ("good.pem", "group.key", "", 0, "its group can read"),
+        ("good.pem", "written.key", "", 2, "everybody can write"),
+        ("good.pem", "shared.key", "", 2, "its group can write"),
+        (
+            "good.pem",
+            "shared.key",
+            "    keyPermissions: warn\n",
+            0,
+            "its group can write",
+        ),
         ("good.pem", "encrypted.key", "", 2, "set hub.tls.passphrase"),
         (
             "good.pem",
