@@ -78,6 +78,35 @@ impl HeaderStyle {
         standard + if self.legacy { 3 } else { 0 }
     }
 
+    /// Removes the fields that somebody further in has sent under the names of those above, all of them or only
+    /// those that this style does not write: else the number of an upstream stands beside ours.
+    pub(crate) fn strip(self, headers: &mut HeaderMap, all: bool) {
+        // An answer has few fields, and hardly ever one of these.
+        let theirs = |name: &&HeaderName| {
+            let ours = self.writes(name.as_str());
+            ours.is_some_and(|ours| all || !ours)
+        };
+        while let Some(name) = headers.keys().find(theirs).cloned() {
+            headers.remove(name);
+        }
+    }
+
+    /// Whether this style sends the field; `None` for one that no style sends.
+    fn writes(self, name: &str) -> Option<bool> {
+        use StandardHeaders::{Draft6, Draft7, Draft8, Off};
+        match name {
+            "x-ratelimit-limit" | "x-ratelimit-remaining" | "x-ratelimit-reset" => {
+                Some(self.legacy)
+            }
+            "ratelimit-limit" | "ratelimit-remaining" | "ratelimit-reset" => {
+                Some(self.standard == Draft6)
+            }
+            "ratelimit" => Some(matches!(self.standard, Draft7 | Draft8)),
+            "ratelimit-policy" => Some(self.standard != Off),
+            _ => None,
+        }
+    }
+
     /// What the fields say is left, if they are there.
     pub(crate) fn remaining_in(self, headers: &HeaderMap) -> Option<u32> {
         let text = |name| headers.get(name)?.to_str().ok();

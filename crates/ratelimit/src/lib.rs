@@ -29,8 +29,10 @@
 //! address. Requests without `ClientInfo` share one counter.
 //!
 //! The fields `RateLimit-*` of draft-6 and draft-7 and `X-RateLimit-*` have room for one limit: they show the
-//! one with the fewest requests left, over both places. Those of draft-8 list every limit. Fields of these
-//! names that an upstream sends are replaced.
+//! one with the fewest requests left, over both places. Those of draft-8 list every limit. Fields of any of
+//! these names that an upstream sends are removed from answers to requests that are counted, whichever of them
+//! are sent: nobody takes the numbers of another service for these. Where nothing is counted they pass, as do
+//! others such as `X-RateLimit-Limit-Tokens`, which tell about a provider's own limits.
 //!
 //! A rule is an additional limit; it never loosens another one. To give some paths more room than others,
 //! set the general limit to the largest quota and tighten the rest by rules.

@@ -312,6 +312,7 @@ impl RateLimitPolicy {
         inner_wrote: bool,
     ) {
         let style = self.0.headers;
+        style.strip(headers, !inner_wrote);
         let Some(tightest) = tally.tightest.as_ref().filter(|_| !style.is_off()) else {
             return;
         };

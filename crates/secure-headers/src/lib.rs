@@ -9,7 +9,8 @@
 //! 1. With `hidePoweredBy`, all fields of [`FINGERPRINTS`] are removed: `X-Powered-By`, `Server` and the other
 //!    fields that tell what an answer was made with, trace ids of common proxies among them.
 //! 2. Each header of the policy is set. It replaces what the inner service sent under that name, however often it
-//!    did. A header that is switched off is left as the inner service sent it.
+//!    did. A header that is switched off is left as the inner service sent it. Where `contentSecurityPolicy` is
+//!    on, of `Content-Security-Policy` and `Content-Security-Policy-Report-Only` the one that is not set is removed.
 //! 3. `Cache-Control` is set only if the answer has none, so that a stricter one is never weakened.
 //!
 //! A policy is made of a [`SecureHeadersConfig`], in which each header is one [`Setting`]:

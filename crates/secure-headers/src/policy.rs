@@ -35,6 +35,9 @@ struct Rules {
     set: Box<[(HeaderName, HeaderValue)]>,
     /// For answers that bring none of their own.
     cache_control: Option<HeaderValue>,
+    /// The other of `Content-Security-Policy` and its `-Report-Only`, if one of them is set: a page has the policy
+    /// of this program, not that of an upstream beside it.
+    displaced: Option<HeaderName>,
     hide_fingerprints: bool,
 }
 
@@ -74,6 +77,9 @@ impl SecureHeadersPolicy {
             // Tens of thousands of fields, which no client takes. Ours are the ones to keep.
             headers.clear();
         }
+        if let Some(name) = &rules.displaced {
+            headers.remove(name);
+        }
         for (name, value) in &rules.set {
             headers.insert(name, value.clone());
         }
@@ -107,6 +113,7 @@ impl SecureHeadersPolicy {
     fn build(config: &SecureHeadersConfig) -> (Self, Vec<ConfigError>) {
         let defaults = config.defaults();
         let mut draft = Draft::default();
+        let mut displaced = None;
 
         for (older, newer) in ALIASES {
             if config.spelled.contains(&older) && config.spelled.contains(&newer) {
@@ -124,6 +131,7 @@ impl SecureHeadersPolicy {
                 .and_then(|policy| policy.value());
             let name = ContentSecurityPolicy::name(options.report_only);
             draft.add("contentSecurityPolicy", name, value);
+            displaced = Some(ContentSecurityPolicy::name(!options.report_only));
         }
         let embedder = &config.cross_origin_embedder_policy;
         if let Some(options) = embedder.options(defaults.embedder_policy) {
@@ -189,6 +197,7 @@ impl SecureHeadersPolicy {
         let rules = Rules {
             set: draft.set.into_boxed_slice(),
             cache_control: cache_control.map(CacheControl::into_value),
+            displaced,
             hide_fingerprints: config.hide_powered_by,
         };
         let policy = Self {

@@ -429,6 +429,76 @@ async fn fields_of_an_upstream_do_not_survive() {
 }
 
 #[tokio::test]
+async fn numbers_of_an_upstream_are_not_taken_for_ours() {
+    const NAMES: [&str; 8] = [
+        "ratelimit",
+        "ratelimit-policy",
+        "ratelimit-limit",
+        "ratelimit-remaining",
+        "ratelimit-reset",
+        "x-ratelimit-limit",
+        "x-ratelimit-remaining",
+        "x-ratelimit-reset",
+    ];
+    let upstream = service_fn(async |_: Request<()>| {
+        let mut response = Response::new(Bytes::new());
+        for name in NAMES {
+            for value in ["9999", "9998"] {
+                let value = HeaderValue::from_static(value);
+                response.headers_mut().append(name, value);
+            }
+        }
+        let other = HeaderValue::from_static("150000");
+        response
+            .headers_mut()
+            .insert("x-ratelimit-limit-tokens", other);
+        Ok::<_, Infallible>(response)
+    });
+    use StandardHeaders::{Draft6, Draft7, Draft8, Off};
+    for standard in [Off, Draft6, Draft7, Draft8] {
+        for legacy in [false, true] {
+            for rules in [vec![], vec![rule(KeyOf::User, "/**", 9)]] {
+                let (policy, _) = policy(RateLimitConfig {
+                    standard_headers: standard,
+                    legacy_headers: legacy,
+                    rules,
+                    ..config(4)
+                });
+                let by_caller = RateLimitLayer::by_caller(policy.clone()).layer(upstream);
+                let stack = RateLimitLayer::by_address(policy).layer(by_caller);
+                let response = stack.oneshot(get("/")).await.unwrap();
+                let expected = match standard {
+                    Off => 0,
+                    Draft6 => 4,
+                    _ => 2,
+                } + if legacy { 3 } else { 0 };
+                let headers = response.headers();
+                let sent = NAMES.iter().filter(|name| headers.contains_key(**name));
+                assert_eq!(sent.count(), expected, "{standard:?} {legacy}");
+                for (name, value) in headers {
+                    let value = value.to_str().unwrap();
+                    assert!(!value.contains("999"), "{name}: {value}");
+                }
+                assert_eq!(headers["x-ratelimit-limit-tokens"], "150000");
+            }
+        }
+    }
+    // Without a limit they tell about the provider's.
+    for policy in [
+        RateLimitPolicy::off(),
+        policy(RateLimitConfig {
+            allowlist: vec!["192.0.2.0/24".to_owned()],
+            ..config(4)
+        })
+        .0,
+    ] {
+        let stack = RateLimitLayer::by_address(policy).layer(upstream);
+        let response = stack.oneshot(get("/")).await.unwrap();
+        assert_eq!(response.headers().len(), 17);
+    }
+}
+
+#[tokio::test]
 async fn requests_that_are_not_to_count() {
     // The answers in turn, and what is left after each; `-` is a refusal.
     for (failed, successful, steps) in [

@@ -55,6 +55,39 @@ fn copies_of_the_inner_service_are_replaced_and_others_stay() {
 }
 
 #[test]
+fn of_the_two_content_security_policies_only_ours_stays() {
+    const ENFORCED: &str = "content-security-policy";
+    const REPORTED: &str = "content-security-policy-report-only";
+    let reporting = with(|config| {
+        config.content_security_policy = Setting::With(CspConfig {
+            report_only: true,
+            ..CspConfig::default()
+        });
+    });
+    let off = with(|config| config.content_security_policy = Setting::Off);
+    for (policy, enforced, reported) in [
+        (SecureHeadersPolicy::default(), Some(true), None),
+        (reporting, None, Some(true)),
+        (off, Some(false), Some(false)),
+    ] {
+        let mut headers = HeaderMap::new();
+        for name in [ENFORCED, REPORTED] {
+            headers.append(name, HeaderValue::from_static("inner 1"));
+            headers.append(name, HeaderValue::from_static("inner 2"));
+        }
+        policy.apply(&mut headers);
+        for (name, ours) in [(ENFORCED, enforced), (REPORTED, reported)] {
+            let is_ours = headers
+                .get(name)
+                .map(|value| !value.as_bytes().starts_with(b"inner"));
+            assert_eq!(is_ours, ours, "{name}");
+            let copies = ours.map_or(0, |ours| if ours { 1 } else { 2 });
+            assert_eq!(headers.get_all(name).iter().count(), copies, "{name}");
+        }
+    }
+}
+
+#[test]
 fn fingerprints_go_only_when_asked() {
     let keeping = with(|config| config.hide_powered_by = false);
     for (policy, left) in [(SecureHeadersPolicy::default(), 0), (keeping, 3)] {
