@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use proactions_ai_link::{AiLink, Breakers};
+use proactions_auth_edapi::edapi::EdapiAuthenticator;
 use proactions_auth_edapi::{AccessPolicy, AuthLayer, AuthState, Authenticate, EntryPolicy};
 use proactions_body_limit::{BodyKind, BodyLimitLayer};
 use proactions_config::{ListenerSettings, Policies};
@@ -64,16 +65,70 @@ impl Kept {
     }
 
     /// The client for upstreams: the same, with its open connections, as long as its settings are the same.
-    fn http_client(
-        &self,
-        config: HttpClientConfig,
-        egress: &EgressPolicy,
-    ) -> Result<HttpClient, StartError> {
-        let mut kept = self.client.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.0 != config || kept.1 != *egress {
-            *kept = (config, egress.clone(), http_client(&config, egress)?);
+    fn http_client(&self, policies: &Policies) -> Result<HttpClient, StartError> {
+        let (config, egress) = (&policies.http_client, &policies.egress);
+        let kept = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.0 == *config && kept.1 == *egress {
+            Ok(kept.2.clone())
+        } else {
+            http_client(config, egress)
         }
-        Ok(kept.2.clone())
+    }
+
+    /// From now on these parts are the ones that are kept.
+    pub(crate) fn adopt(&self, policies: &Policies, parts: &Parts) {
+        *self.client.lock().unwrap_or_else(PoisonError::into_inner) = (
+            policies.http_client,
+            policies.egress.clone(),
+            parts.client.clone(),
+        );
+        if let Some(youtube) = &parts.youtube {
+            let mut kept = self.youtube.lock().unwrap_or_else(PoisonError::into_inner);
+            *kept = Some(youtube.clone());
+        }
+        if let Some(edapi) = &parts.edapi {
+            self.outside.watch_edapi(edapi);
+        }
+    }
+}
+
+/// What the pipelines are built of and might not be had. It is made as a whole, without touching what serves, so
+/// that a configuration that cannot be served changes nothing.
+pub(crate) struct Parts {
+    table: Arc<RouteTable>,
+    request_ids: RequestIdLayer,
+    session: Option<SessionLayer>,
+    auth: AuthLayer,
+    edapi: Option<EdapiAuthenticator>,
+    client: HttpClient,
+    forward: ForwardProxies,
+    youtube: Option<YouTube>,
+}
+
+impl Parts {
+    pub(crate) fn new(policies: &Policies, kept: &Kept) -> Result<Self, StartError> {
+        let health = policies.health.as_ref();
+        let table = Arc::new(RouteTable::new(
+            health.map(|health| Arc::clone(&health.path)),
+            health.map(|health| Arc::clone(&health.readiness_path)),
+            policies.youtube.is_some(),
+        ));
+        let Entry {
+            session,
+            auth,
+            edapi,
+        } = entry(policies, &table, kept)?;
+        let client = kept.http_client(policies)?;
+        Ok(Self {
+            table,
+            request_ids: RequestIdLayer::new().map_err(|_| StartError::Random)?,
+            session,
+            auth,
+            edapi,
+            forward: forward(policies)?,
+            youtube: youtube(policies, kept, &client)?,
+            client,
+        })
     }
 }
 
@@ -99,19 +154,18 @@ fn forward(policies: &Policies) -> Result<ForwardProxies, StartError> {
 }
 
 /// The targets, over the connections and circuit breakers that all pipelines share.
-fn ai_link(policies: &Policies, logging: &Logging, kept: &Kept) -> Result<AiLink, StartError> {
-    let client = kept.http_client(policies.http_client, &policies.egress)?;
-    let ai_link = AiLink::new(policies.targets.clone(), client)
+fn ai_link(policies: &Policies, logging: &Logging, kept: &Kept, parts: &Parts) -> AiLink {
+    let ai_link = AiLink::new(policies.targets.clone(), parts.client.clone())
         .breakers(kept.breakers.clone())
         .log_prompt(logging.policy().prompt_logged())
         .log_response(logging.policy().response_logged());
     let limits = &policies.body_limit;
     if !limits.is_on() {
         // Its own limit stays: it holds what it reads in memory.
-        return Ok(ai_link);
+        return ai_link;
     }
     let json = limits.limit(BodyKind::Json);
-    Ok(ai_link.max_body(usize::try_from(json).unwrap_or(usize::MAX)))
+    ai_link.max_body(usize::try_from(json).unwrap_or(usize::MAX))
 }
 
 /// Builds the pipeline of the internal listener, if there is one: nobody is asked for credentials, no address is
@@ -120,15 +174,14 @@ pub(crate) fn internal(
     policies: &Policies,
     logging: &Logging,
     kept: &Kept,
-) -> Result<Option<Pipeline>, StartError> {
-    let Some(address) = &policies.ailink else {
-        return Ok(None);
-    };
+    parts: &Parts,
+) -> Option<Pipeline> {
+    let address = policies.ailink.as_ref()?;
     let listener = kept.listener;
     // The reasons for the order are those of the public listener.
     let stack = ServiceBuilder::new()
         .layer(TrustProxyLayer::new(TrustProxy::default()))
-        .layer(RequestIdLayer::new().map_err(|_| StartError::Random)?)
+        .layer(parts.request_ids.clone())
         .layer(AccessLogLayer::new(logging.clone()))
         .layer(SecureHeadersLayer::new(policies.secure_headers.clone()))
         .layer(PanicGuardLayer)
@@ -145,25 +198,27 @@ pub(crate) fn internal(
         // It refuses ambiguous paths, and nobody.
         .layer(AuthLayer::disabled())
         .service(Internal::new(
-            ai_link(policies, logging, kept)?,
+            ai_link(policies, logging, kept, parts),
             std::iter::once(&address.host).chain(&policies.ailink_hosts),
         ));
-    Ok(Some(Pipeline::new(stack)))
+    Some(Pipeline::new(stack))
 }
 
 /// Uploads to YouTube; consents that are under way outlive a reload.
-fn youtube(policies: &Policies, kept: &Kept) -> Result<Option<YouTube>, StartError> {
+fn youtube(
+    policies: &Policies,
+    kept: &Kept,
+    client: &HttpClient,
+) -> Result<Option<YouTube>, StartError> {
     let Some(accounts) = policies.youtube.clone() else {
         return Ok(None);
     };
-    let client = kept.http_client(policies.http_client, &policies.egress)?;
-    let mut before = kept.youtube.lock().unwrap_or_else(PoisonError::into_inner);
-    let service = match &*before {
+    let client = client.clone();
+    let before = kept.youtube.lock().unwrap_or_else(PoisonError::into_inner);
+    Ok(Some(match &*before {
         Some(before) => before.clone().with_accounts(accounts, client),
         None => YouTube::new(accounts, client).map_err(|_| StartError::Random)?,
-    };
-    *before = Some(service.clone());
-    Ok(Some(service))
+    }))
 }
 
 /// Builds the pipeline of the public listener, outermost layer first.
@@ -171,27 +226,20 @@ pub(crate) fn pipeline(
     policies: &Policies,
     logging: &Logging,
     kept: &Kept,
-) -> Result<Pipeline, StartError> {
-    let health = policies.health.as_ref();
-    let table = Arc::new(RouteTable::new(
-        health.map(|health| Arc::clone(&health.path)),
-        health.map(|health| Arc::clone(&health.readiness_path)),
-        policies.youtube.is_some(),
-    ));
+    parts: &Parts,
+) -> Pipeline {
     let rate_limit = policies
         .rate_limit
         .clone()
         .counting_in(Arc::clone(&kept.outside.counters))
-        .exempt(table.probes());
+        .exempt(parts.table.probes());
     let listener = kept.listener;
-    let (session, auth) = entry(policies, &table, kept)?;
-    let ai_link = ai_link(policies, logging, kept)?;
 
     let stack = ServiceBuilder::new()
         // Everything below goes by the client's address.
         .layer(TrustProxyLayer::new(policies.trust_proxy.clone()))
         // Every line and every refusal below names the exchange.
-        .layer(RequestIdLayer::new().map_err(|_| StartError::Random)?)
+        .layer(parts.request_ids.clone())
         // Sees each answer that anything below gives, and the end of its body.
         .layer(AccessLogLayer::new(logging.clone()))
         // On every answer from below, the one for a panic included.
@@ -215,36 +263,47 @@ pub(crate) fn pipeline(
         }))
         .layer(BodyLimitLayer::new(policies.body_limit))
         // The entry check asks for the session first.
-        .layer(option_layer(session))
+        .layer(option_layer(parts.session.clone()))
         // Nobody passes who is not known, unless the route is public.
-        .layer(auth)
+        .layer(parts.auth.clone())
         // Counts users, so it stands where they are known.
         .layer(RateLimitLayer::by_caller(rate_limit))
         .service(Router::new(
-            table,
+            Arc::clone(&parts.table),
             Arc::clone(&kept.readiness),
-            ai_link,
-            forward(policies)?,
-            youtube(policies, kept)?,
+            ai_link(policies, logging, kept, parts),
+            parts.forward.clone(),
+            parts.youtube.clone(),
         ));
-    Ok(Pipeline::new(stack))
+    Pipeline::new(stack)
+}
+
+struct Entry {
+    session: Option<SessionLayer>,
+    auth: AuthLayer,
+    edapi: Option<EdapiAuthenticator>,
 }
 
 /// Sessions and the entry check; without authentication there are no sessions and everybody may enter.
-fn entry(
-    policies: &Policies,
-    table: &RouteTable,
-    kept: &Kept,
-) -> Result<(Option<SessionLayer>, AuthLayer), StartError> {
+fn entry(policies: &Policies, table: &RouteTable, kept: &Kept) -> Result<Entry, StartError> {
     let mut access = AccessPolicy::new().with_tail(FORWARD)?;
     let Some(auth) = &policies.auth else {
-        return Ok((None, AuthLayer::open(access)));
+        return Ok(Entry {
+            session: None,
+            auth: AuthLayer::open(access),
+            edapi: None,
+        });
     };
     for (methods, path) in table.public() {
         access = access.with_public(methods, path)?;
     }
+    let mut asked = None;
     let authenticator: Arc<dyn Authenticate> = match &auth.entry {
-        EntryPolicy::Edapi(edapi) => Arc::new(kept.outside.edapi(edapi, auth.session.keys())?),
+        EntryPolicy::Edapi(edapi) => {
+            let edapi = kept.outside.edapi(edapi, auth.session.keys())?;
+            asked = Some(edapi.clone());
+            Arc::new(edapi)
+        }
         EntryPolicy::Token(tokens) => Arc::new(tokens.clone()),
         _ => return Err(StartError::Unavailable("this kind of authentication")),
     };
@@ -255,5 +314,9 @@ fn entry(
         Arc::clone(&kept.auth),
         Arc::new(SystemClock::new()),
     );
-    Ok((Some(session), auth))
+    Ok(Entry {
+        session: Some(session),
+        auth,
+        edapi: asked,
+    })
 }

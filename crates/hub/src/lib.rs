@@ -65,7 +65,7 @@ use tokio_util::sync::CancellationToken;
 pub use crate::program::main;
 pub use crate::reload::ReloadHandle;
 
-use crate::compose::Kept;
+use crate::compose::{Kept, Parts};
 use crate::listen::{Limits, Listener, Places, TlsSlot};
 use crate::pipeline::LivePipeline;
 use crate::reload::Live;
@@ -163,8 +163,10 @@ impl Hub {
         if let Some(identity) = &identity {
             reload::warn(&identity.warnings);
         }
-        let pipeline = compose::pipeline(policies, logging, &kept)?;
-        let internal_pipeline = compose::internal(policies, logging, &kept)?;
+        let parts = Parts::new(policies, &kept)?;
+        kept.adopt(policies, &parts);
+        let pipeline = compose::pipeline(policies, logging, &kept, &parts);
+        let internal_pipeline = compose::internal(policies, logging, &kept, &parts);
         let slot = identity.map(|identity| TlsSlot::new(identity.config));
 
         let limits = limits(policies);

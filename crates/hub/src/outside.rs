@@ -63,7 +63,7 @@ impl Outside {
         })
     }
 
-    /// An authenticator that asks EDAPI, watched from now on in place of the one before.
+    /// An authenticator that asks EDAPI.
     pub(crate) fn edapi(
         &self,
         policy: &EdapiPolicy,
@@ -77,11 +77,15 @@ impl Outside {
             Arc::new(SystemClock::new()),
         )
         .map_err(|error| error.within("auth"))?;
+        Ok(authenticator)
+    }
+
+    /// Asks from now on whether this EDAPI is there, in place of the one before.
+    pub(crate) fn watch_edapi(&self, authenticator: &EdapiAuthenticator) {
         let watched = authenticator.clone();
         self.readiness.watch("edapi", move || watched.is_down());
         let mut probing = self.probing.lock().unwrap_or_else(PoisonError::into_inner);
         *probing = Some(Probing::start(authenticator.clone()));
-        Ok(authenticator)
     }
 }
 

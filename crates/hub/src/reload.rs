@@ -11,7 +11,7 @@ use proactions_ratelimit::StoreKind;
 use proactions_redact_log::Logging;
 
 use crate::StartError;
-use crate::compose::{self, Kept};
+use crate::compose::{self, Kept, Parts};
 use crate::listen::TlsSlot;
 use crate::pipeline::LivePipeline;
 use crate::readiness::Readiness;
@@ -105,10 +105,12 @@ impl ReloadHandle {
             return Err(needs_restart("hub.tls.enabled").into());
         }
         let identity = crate::tls::identity(policies)?;
-        let next = compose::pipeline(policies, logging, kept)?;
-        let next_internal = compose::internal(policies, logging, kept)?;
+        let parts = Parts::new(policies, kept)?;
 
-        // Nothing below can fail.
+        // Nothing below can fail, and nothing above changes what serves.
+        kept.adopt(policies, &parts);
+        let next = compose::pipeline(policies, logging, kept, &parts);
+        let next_internal = compose::internal(policies, logging, kept, &parts);
         let mut warnings = Vec::new();
         if let (Some(slot), Some(identity)) = (slot, identity) {
             slot.store(identity.config);

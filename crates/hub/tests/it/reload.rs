@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use proactions_testkit::{Gate, Reply, Upstream};
+use proactions_testkit::{Edapi, Gate, Reply, Upstream};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::net::TcpStream;
@@ -370,6 +370,38 @@ async fn secrets_are_read_anew_from_files() {
     hub.process.signal("HUP");
     hub.process.wait_for_line("config_refused").await;
     assert_eq!(hub.send(&with("second-token-0123456789")).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_configuration_that_is_refused_late_has_changed_nothing() {
+    let yaml = |edapi: &Edapi, rest: &str| {
+        format!(
+            "hub: {{}}\nauth:\n  enabled: true\n  type: edapi\n  edapi_url: '{}'\n  session:\n    store: memory\n    \
+             cookie: {{secret: cookie-secret-cookie-secret-cookie-secret}}\n{rest}",
+            edapi.url()
+        )
+    };
+    let (first, refused, last) = (Edapi::start(), Edapi::start(), Edapi::start());
+    let mut hub = Hub::start(&yaml(&first, "")).await;
+    let probed = |upstream: &Upstream| upstream.request_count() > 0;
+    first.upstream().until("a probe", probed).await;
+    // That a key belongs to another certificate is found when the proxies are built.
+    let pki = Pki::new();
+    pki.install("one", &pki.server("one"));
+    pki.install("other", &pki.server("other"));
+    let (cert, key) = (pki.path("one.pem"), pki.path("other.key"));
+    let proxies = format!(
+        "proxies:\n  - id: a\n    url: https://a.test\n    options: {{ssl: {{cert: {cert}, key: {key}}}}}\n"
+    );
+    hub.config.write("config.yaml", yaml(&refused, &proxies));
+    hub.process.signal("HUP");
+    hub.process.wait_for_line("config_refused").await;
+    hub.process.wait_for_line("proxies[0].options.ssl").await;
+    hub.config.write("config.yaml", yaml(&last, ""));
+    hub.process.signal("HUP");
+    hub.process.wait_for_line("config_reloaded").await;
+    last.upstream().until("a probe", probed).await;
+    assert_eq!(refused.upstream().request_count(), 0);
 }
 
 #[tokio::test]
