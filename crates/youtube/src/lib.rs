@@ -20,12 +20,14 @@
 //! 5. **Tokens** are in one file for each account, `access_token`, `refresh_token`, `scope`, `token_type` and
 //!    `expiry_date` (ms). It is created with mode 600 under another name in a directory of mode 700 and then
 //!    renamed, so nobody else can read it at any moment, and nobody ever finds a part. Members that are not
-//!    known stay. A file that others can read is closed to them, with an event.
+//!    known stay. A file that others can read is closed to them, with an event, and so is the directory if it
+//!    is this program's own and not sticky.
 //! 6. **Renewal** comes 60 s before the end, once for all requests that wait for it. `invalid_grant` deletes the file:
 //!    the account is not connected any more.
 //! 7. **`GET /youtube/auth/status`** answers `{"authenticated":true,"target":"main"}` from the file alone.
 //! 8. **`POST /youtube/auth/logout`** revokes at Google, then deletes the file, also when Google does not answer; the
-//!    answer's `revoked` tells.
+//!    answer's `revoked` tells. A damaged file is deleted and `revoked` is false, with a `message`; one that cannot be
+//!    read stays, and the answer is 500.
 //! 9. **`POST /youtube/upload`** takes `multipart/form-data`: the fields of the video first, each by its name in the
 //!    YouTube Data API (`title`, `description`, `tags`, `categoryId`, `privacyStatus`, `publishAt`, …) or all of them as
 //!    JSON in `metadata`; then `video`, and before or after it `thumbnail` (JPEG or PNG, 2 MiB). `title` is required,
