@@ -24,9 +24,14 @@ pub fn strip_request(headers: &mut HeaderMap) {
 }
 
 /// Removes from an upstream's header what must not reach a client: hop-by-hop fields, cookies (they would be
-/// set for this program's own host), what tells about the upstream's software, and what would bind the client
-/// to the upstream's policies.
+/// set for this program's own host), what tells about the upstream's software, what would bind the client
+/// to the upstream's policies, and orders to a reverse proxy in front of this program, such as to send a file of its
+/// own (`X-Accel-Redirect`, `X-Sendfile`). `X-Accel-Buffering`, which harms nobody, stays. So does `Content-Length`,
+/// unless the message was chunked: then it does not say how long it is (RFC 9112 section 6.3).
 pub fn strip_response(headers: &mut HeaderMap) {
+    if headers.contains_key(TRANSFER_ENCODING) {
+        headers.remove(CONTENT_LENGTH);
+    }
     strip_hop_by_hop(headers);
     retain(headers, |name| !is_dropped_from_response(name));
 }
@@ -122,17 +127,21 @@ fn is_dropped_from_request(name: &HeaderName) -> bool {
 }
 
 fn is_dropped_from_response(name: &HeaderName) -> bool {
-    const PREFIXES: [&str; 12] = [
+    const PREFIXES: [&str; 16] = [
         "oraclecommercecloud-",
+        "x-accel-",
         "x-atmosphere-",
         "x-b3-",
         "x-dt",
         "x-envoy-",
         "x-kubernetes-",
+        "x-lighttpd-",
         "x-litespeed-",
         "x-nextjs-",
         "x-powered-",
+        "x-reproxy-",
         "x-ruxit-",
+        "x-sendfile",
         "x-umbraco-",
         "x-varnish",
     ];
@@ -140,11 +149,16 @@ fn is_dropped_from_response(name: &HeaderName) -> bool {
         return true;
     }
     let name = name.as_str();
+    if name == "x-accel-buffering" {
+        return false;
+    }
     matches!(
         name,
         "$wsep"
             | "alt-svc"
+            | "cdn-cache-control"
             | "clear-site-data"
+            | "edge-control"
             | "expect-ct"
             | "host-header"
             | "k-proxy-request"
@@ -162,6 +176,7 @@ fn is_dropped_from_response(name: &HeaderName) -> bool {
             | "set-cookie2"
             | "sourcemap"
             | "strict-transport-security"
+            | "surrogate-control"
             | "via"
             | "x-amz-cf-id"
             | "x-amz-cf-pop"
@@ -291,6 +306,7 @@ mod tests {
                 &[
                     "content-type",
                     "content-length",
+                    "x-accel-buffering",
                     "x-ratelimit-remaining-requests",
                     "retry-after",
                     "etag"
@@ -301,9 +317,39 @@ mod tests {
                 "content-type",
                 "etag",
                 "retry-after",
+                "x-accel-buffering",
                 "x-ratelimit-remaining-requests"
             ]
         );
+    }
+
+    #[test]
+    fn nothing_orders_a_proxy_in_front_about() {
+        let dropped = [
+            "X-Accel-Redirect",
+            "X-Accel-Expires",
+            "X-Accel-Limit-Rate",
+            "X-Accel-Charset",
+            "X-Accel-Anything",
+            "X-Sendfile",
+            "X-Sendfile2",
+            "X-Sendfile-Temporary",
+            "X-LIGHTTPD-send-file",
+            "X-LIGHTTPD-send-tempfile",
+            "X-LiteSpeed-Location",
+            "X-Reproxy-URL",
+            "X-Reproxy-File",
+            "Surrogate-Control",
+            "CDN-Cache-Control",
+            "Edge-Control",
+        ];
+        assert_eq!(left(strip_response, &dropped), [""; 0]);
+    }
+
+    #[test]
+    fn the_length_of_a_chunked_answer_is_not_told() {
+        let names = ["Content-Length", "Transfer-Encoding", "Content-Type"];
+        assert_eq!(left(strip_response, &names), ["content-type"]);
     }
 
     proptest! {
