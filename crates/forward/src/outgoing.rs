@@ -1,9 +1,11 @@
 use std::time::Duration;
 
-use http::header::{CONNECTION, HOST, UPGRADE};
+use http::header::{CONNECTION, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
+use http_body::Body as _;
 
 use crate::headers::{is_framing, strip_request};
+use crate::url::with_more;
 use crate::{BaseUrl, Body, JoinedUrl, UrlError};
 
 /// A request to an upstream. Its host comes from a [`BaseUrl`], never from a client.
@@ -75,6 +77,16 @@ impl Outgoing {
             host: None,
             upgrade: false,
         }
+    }
+
+    /// Adds what of a client's query may travel: parameters whose names neither the URL's own query nor `except`
+    /// has, which is written like a query. Names are compared as in [`BaseUrl::join`].
+    ///
+    /// # Errors
+    /// When the query cannot stand in a URL.
+    pub fn query_from_client(mut self, query: &str, except: &str) -> Result<Self, UrlError> {
+        self.uri = with_more(&self.uri, query, except)?;
+        Ok(self)
     }
 
     /// Sends this `Host` in place of the URL's. HTTP/1.1 only; the connection goes where the URL says.
@@ -159,6 +171,10 @@ impl Outgoing {
         if self.upgrade {
             headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
             headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        }
+        // Unasked, hyper sends no body of unknown length with a GET or a HEAD. Over HTTP/2 it drops the field.
+        if !request.body().is_end_stream() && request.body().size_hint().exact().is_none() {
+            headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
         *request.headers_mut() = headers;
         request

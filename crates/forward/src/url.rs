@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::fmt;
 
 use http::Uri;
@@ -81,7 +82,7 @@ impl BaseUrl {
         }
     }
 
-    /// Parses a URL that may have a query, which then stands on every request.
+    /// Parses a URL that may have a query, which then stands on every request: see [`BaseUrl::join`].
     ///
     /// # Errors
     /// What is wrong with it.
@@ -134,6 +135,9 @@ impl BaseUrl {
     /// The base with `tail` after its path and `query` after its own query. An empty tail gives the base's
     /// own path.
     ///
+    /// A parameter of `query` that a server could take for one of the base's own is left out: of two with one name
+    /// many servers take the last.
+    ///
     /// # Errors
     /// When the tail does not begin with `/`, holds a dot segment (raw or encoded), a query or a fragment, or
     /// when anything in it or in the query cannot stand in a URL.
@@ -145,7 +149,11 @@ impl BaseUrl {
             return Err(UrlError::Fragment);
         }
         check_tail(tail).map_err(|_| UrlError::Path)?;
-        let queries = [self.query.as_deref(), query];
+        let more = match (&self.query, query) {
+            (Some(own), Some(query)) => without_names_of([own.as_str()], query).map(Cow::Owned),
+            (_, query) => query.map(Cow::Borrowed),
+        };
+        let queries = [self.query.as_deref(), more.as_deref()];
         let extra: usize = queries.iter().flatten().map(|query| query.len() + 1).sum();
         let mut text = String::with_capacity(self.path.len() + tail.len() + extra + 1);
         text.push_str(&self.path);
@@ -202,6 +210,76 @@ impl fmt::Debug for BaseUrl {
         // The query may hold a key.
         write!(f, "BaseUrl({}://{})", self.scheme, self.authority)
     }
+}
+
+/// The URL with those parameters of `query` behind its own whose names neither it nor `except`, a query too, has.
+pub(crate) fn with_more(uri: &Uri, query: &str, except: &str) -> Result<Uri, UrlError> {
+    if query.contains('#') {
+        return Err(UrlError::Fragment);
+    }
+    let own = uri.query();
+    let Some(more) = without_names_of([own.unwrap_or_default(), except], query) else {
+        return Ok(uri.clone());
+    };
+    let text = match own {
+        None => format!("{}?{more}", uri.path()),
+        Some(own) => format!("{}?{own}&{more}", uri.path()),
+    };
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query =
+        Some(PathAndQuery::from_maybe_shared(text).map_err(|_| UrlError::Syntax)?);
+    Uri::from_parts(parts).map_err(|_| UrlError::Syntax)
+}
+
+/// What is left of `query` without the parameters that are in `queries`; `None` if that is nothing.
+fn without_names_of<const N: usize>(queries: [&str; N], query: &str) -> Option<String> {
+    // Some servers end a parameter at a `;` too.
+    let names = queries.iter().flat_map(|own| own.split(['&', ';']));
+    let names = names.filter(|part| !part.is_empty());
+    let taken: Vec<Vec<u8>> = names.map(name_of).collect();
+    let kept: Vec<String> = query
+        .split('&')
+        .filter(|pair| !pair.is_empty())
+        .filter_map(|pair| {
+            let parts = pair.split(';');
+            let parts: Vec<&str> = parts.filter(|p| !taken.contains(&name_of(p))).collect();
+            (!parts.is_empty()).then(|| parts.join(";"))
+        })
+        .collect();
+    (!kept.is_empty()).then(|| kept.join("&"))
+}
+
+/// A parameter's name as the most lenient of servers reads it: decoded, in any case, with `.` or a space for `_`, with
+/// spaces before it, as an array (`name[]`).
+fn name_of(parameter: &str) -> Vec<u8> {
+    let name = parameter.split('=').next().unwrap_or_default().as_bytes();
+    let digit = |at: usize| char::from(*name.get(at)?).to_digit(16);
+    let mut decoded = Vec::with_capacity(name.len());
+    let mut at = 0;
+    while let Some(byte) = name.get(at) {
+        let escaped = digit(at + 1).zip(digit(at + 2));
+        match (byte, escaped) {
+            (b'%', Some((high, low))) => {
+                decoded.push(u8::try_from(high * 16 + low).unwrap_or_default());
+                at += 3;
+                continue;
+            }
+            (b'+', _) => decoded.push(b' '),
+            (byte, _) => decoded.push(*byte),
+        }
+        at += 1;
+    }
+    let mut plain: Vec<u8> = decoded
+        .trim_ascii_start()
+        .iter()
+        .map(|byte| match byte {
+            b'.' | b' ' => b'_',
+            byte => byte.to_ascii_lowercase(),
+        })
+        .collect();
+    let end = plain.iter().skip(1).position(|b| matches!(b, b'[' | 0));
+    plain.truncate(end.map_or(plain.len(), |end| end + 1));
+    plain
 }
 
 fn check_host(authority: &Authority) -> Result<(), UrlError> {
@@ -322,6 +400,38 @@ mod tests {
         }
         let bare = BaseUrl::parse("https://a").unwrap();
         assert_eq!(bare.join("", Some("q")).unwrap(), "https://a/?q");
+    }
+
+    #[test]
+    fn no_query_overrides_the_bases_own() {
+        let base = BaseUrl::parse_with_query("https://a/?api_v=1&Key=k&flag").unwrap();
+        for (query, left) in [
+            ("", ""),
+            ("api_v=2", ""),
+            ("api_v", ""),
+            ("api_v=2&api_v=3", ""),
+            ("API_V=2&key=x&FLAG=", ""),
+            ("%61pi%5fv=2&%4Bey=", ""),
+            ("api.v=2&api+v=2&api%20v=2", ""),
+            ("+api_v=2&%20%09key=2", ""),
+            ("api_v[]=2&api_v%5B0%5D=2&api_v%00x=2", ""),
+            ("a=1;api_v=2&b=2", "&a=1&b=2"),
+            ("a=1&api_v=2&b=2", "&a=1&b=2"),
+            ("&api_v=2&a=1&&", "&a=1"),
+            ("a=1;2", "&a=1;2"),
+            ("api=2&api_v2=3&xkey=1", "&api=2&api_v2=3&xkey=1"),
+            ("a=api_v=2&b=%26api_v=2", "&a=api_v=2&b=%26api_v=2"),
+            ("%=1&%zz=2&%a=3&=4&[x=5", "&%=1&%zz=2&%a=3&=4&[x=5"),
+        ] {
+            let expected = format!("https://a/x?api_v=1&Key=k&flag{left}");
+            assert_eq!(
+                base.join("/x", Some(query)).unwrap().to_string(),
+                expected,
+                "{query}"
+            );
+        }
+        let bare = BaseUrl::parse("https://a").unwrap();
+        assert_eq!(bare.join("/x", Some("&a=1&")).unwrap(), "https://a/x?&a=1&");
     }
 
     #[test]
