@@ -1,16 +1,17 @@
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::TRANSFER_ENCODING;
 use http::uri::Scheme;
-use http::{HeaderValue, Request, Response, StatusCode, Uri};
-use http_body::Frame;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri};
+use http_body::{Body as _, Frame, SizeHint};
 use hyper::rt::{Read, Write};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::Connection;
@@ -31,6 +32,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 
 const POOL_MAX_IDLE_PER_HOST: usize = 256;
+
+/// How much of an answer an HTTP/1 connection reads ahead for a client that reads slowly, in bytes. An answer's head has
+/// to fit in.
+const READ_AHEAD: usize = 64 * 1024;
 
 /// Calls upstreams: pooled connections, HTTP/1.1 and HTTP/2 (by ALPN), deadlines. It follows no redirect,
 /// keeps no cookie and repeats no request that may have reached the upstream; only a request that met a pooled
@@ -129,6 +134,7 @@ impl HttpClient {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(POOL_IDLE_TIMEOUT)
             .pool_max_idle_per_host(POOL_MAX_IDLE_PER_HOST)
+            .http1_max_buf_size(READ_AHEAD)
             .http2_adaptive_window(true)
             .http2_keep_alive_interval(Duration::from_secs(30))
             .http2_keep_alive_timeout(Duration::from_secs(10))
@@ -156,10 +162,12 @@ impl HttpClient {
     ///
     /// Dropping the future, or the answer's body, ends the call: an HTTP/1 connection is closed, an HTTP/2
     /// stream is reset. The answer's head holds neither hop-by-hop fields nor what
-    /// [`strip_response`](crate::headers::strip_response) lists. An answer 101 is a failure.
+    /// [`strip_response`](crate::headers::strip_response) lists. An answer 101 is a failure, and so is one whose
+    /// body has failed by the time that its head is here.
     ///
     /// # Errors
-    /// When there is no answer in time, or none at all, or the egress rules do not allow the connection.
+    /// When there is no answer in time, or none at all, or one that cannot be passed on, or the egress rules do not
+    /// allow the connection.
     pub async fn send(&self, outgoing: Outgoing) -> Result<Response<UpstreamBody>, SendError> {
         let silence = outgoing.timeout.unwrap_or(self.timeout);
         let response = self.exchange(outgoing).await?;
@@ -168,7 +176,7 @@ impl HttpClient {
                 "it switched protocols without being asked",
             ));
         }
-        Ok(cleaned(response, silence))
+        cleaned(response, silence).await
     }
 
     /// Sends a request that may end in another protocol. The answer is as the upstream gave it; unless it is 101,
@@ -219,6 +227,11 @@ impl HttpClient {
                 "the outbound proxy refuses the credentials (407)",
             ));
         }
+        if !response.body().is_end_stream() && is_coded(response.headers()) {
+            return Err(SendError::protocol(
+                "it used another transfer coding than chunked",
+            ));
+        }
         Ok(response)
     }
 
@@ -227,14 +240,36 @@ impl HttpClient {
     }
 }
 
+/// Whether a body is more than chunked. What else was done to it is undone nowhere, and the field that names it is not
+/// passed on.
+fn is_coded(headers: &HeaderMap) -> bool {
+    let mut codings = headers
+        .get_all(TRANSFER_ENCODING)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|b| *b == b','))
+        .map(<[u8]>::trim_ascii);
+    match codings.next() {
+        None => false,
+        Some(first) => !first.eq_ignore_ascii_case(b"chunked") || codings.next().is_some(),
+    }
+}
+
 /// An answer without what must not reach a client.
-pub(crate) fn cleaned(response: Response<Driven>, silence: Duration) -> Response<UpstreamBody> {
+///
+/// # Errors
+/// When its body has failed already, before any of it came. Nothing is waited for.
+pub(crate) async fn cleaned(
+    response: Response<Driven>,
+    silence: Duration,
+) -> Result<Response<UpstreamBody>, SendError> {
     let (mut head, body) = response.into_parts();
     strip_response(&mut head.headers);
     head.version = http::Version::HTTP_11;
     // hyper leaves types of its own there, such as handles on the connection.
     head.extensions.clear();
-    Response::from_parts(head, UpstreamBody::new(body, silence))
+    let mut body = UpstreamBody::new(body, silence);
+    body.begin().await?;
+    Ok(Response::from_parts(head, body))
 }
 
 impl fmt::Debug for HttpClient {
@@ -305,7 +340,7 @@ impl http_body::Body for Watched {
         self.body.is_end_stream()
     }
 
-    fn size_hint(&self) -> http_body::SizeHint {
+    fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
     }
 }
@@ -384,12 +419,18 @@ where
 /// The body of an upstream's answer. It fails when the upstream is silent for too long.
 ///
 /// Small pieces that are there at the same time become one, so that a burst costs one write; none is waited for.
+/// Trailers are dropped: nothing has asked for them, and a client may take them for fields of the head.
 pub struct UpstreamBody {
     body: Gathered<Driven>,
     silence: Duration,
     /// Made when the upstream is first waited for; set anew at most once a wait, not once a frame.
     deadline: Option<Pin<Box<tokio::time::Sleep>>>,
     waiting: bool,
+    /// What was there when the head was.
+    first: Option<Bytes>,
+    ended: bool,
+    /// How it ends, once what came before has had time to leave.
+    failure: Option<SendError>,
 }
 
 impl UpstreamBody {
@@ -399,7 +440,50 @@ impl UpstreamBody {
             silence,
             deadline: None,
             waiting: false,
+            first: None,
+            ended: false,
+            failure: None,
         }
+    }
+
+    /// Looks once at what is there.
+    async fn begin(&mut self) -> Result<(), SendError> {
+        if self.is_end_stream() {
+            return Ok(());
+        }
+        match poll_fn(|cx| Poll::Ready(self.poll_data(cx))).await {
+            Poll::Pending => {}
+            Poll::Ready(None) => self.ended = true,
+            Poll::Ready(Some(Ok(data))) => self.first = Some(data),
+            Poll::Ready(Some(Err(error))) => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, SendError>>> {
+        while let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) {
+            self.waiting = false;
+            match frame.map(|frame| frame.map(Frame::into_data)) {
+                None => return Poll::Ready(None),
+                Some(Ok(Ok(data))) => return Poll::Ready(Some(Ok(data))),
+                Some(Ok(Err(_trailers))) => {}
+                Some(Err(error)) => return Poll::Ready(Some(Err(SendError::of_body(error)))),
+            }
+        }
+        let silence = self.silence;
+        let deadline = self
+            .deadline
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(silence)));
+        if !self.waiting {
+            self.waiting = true;
+            deadline
+                .as_mut()
+                .reset(tokio::time::Instant::now() + silence);
+        }
+        deadline
+            .as_mut()
+            .poll(cx)
+            .map(|()| Some(Err(SendError::timeout())))
     }
 }
 
@@ -412,32 +496,48 @@ impl http_body::Body for UpstreamBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, SendError>>> {
         let this = self.get_mut();
-        if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) {
-            this.waiting = false;
-            return Poll::Ready(frame.map(|frame| frame.map_err(SendError::of_body)));
+        if let Some(data) = this.first.take() {
+            return Poll::Ready(Some(Ok(Frame::data(data))));
         }
-        let silence = this.silence;
-        let deadline = this
-            .deadline
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(silence)));
-        if !this.waiting {
-            this.waiting = true;
-            deadline
-                .as_mut()
-                .reset(tokio::time::Instant::now() + silence);
+        if let Some(error) = this.failure.take() {
+            this.ended = true;
+            return Poll::Ready(Some(Err(error)));
         }
-        deadline
-            .as_mut()
-            .poll(cx)
-            .map(|()| Some(Err(SendError::timeout())))
+        if this.ended {
+            return Poll::Ready(None);
+        }
+        match ready!(this.poll_data(cx)) {
+            Some(Err(error)) => {
+                // hyper drops what it has not written yet when a body fails, the head too. It writes when a body has
+                // nothing at the moment.
+                this.failure = Some(error);
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Some(Ok(data)) => Poll::Ready(Some(Ok(Frame::data(data)))),
+            None => {
+                this.ended = true;
+                Poll::Ready(None)
+            }
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.first.is_none() && self.failure.is_none() && (self.ended || self.body.is_end_stream())
     }
 
-    fn size_hint(&self) -> http_body::SizeHint {
-        self.body.size_hint()
+    fn size_hint(&self) -> SizeHint {
+        let first = self.first.as_ref().map_or(0, |data| data.len() as u64);
+        if self.ended {
+            return SizeHint::with_exact(first);
+        }
+        let rest = self.body.size_hint();
+        let mut whole = SizeHint::new();
+        whole.set_lower(rest.lower().saturating_add(first));
+        if let Some(upper) = rest.upper().and_then(|upper| upper.checked_add(first)) {
+            whole.set_upper(upper);
+        }
+        whole
     }
 }
 

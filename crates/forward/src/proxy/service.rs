@@ -34,7 +34,8 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Serves `/proxy/forward/{id}` and everything below: passes each request on to the upstream of that id.
 ///
 /// 1. **The upstream** is found by the exact id in the path; an unknown one is 404. Its scheme, host and port come
-///    from the configuration. The rest of the path is appended as it came; one that could lead upwards is 400.
+///    from the configuration. The rest of the path is appended as it came; one that could lead upwards is 400. So is
+///    the query, less parameters that the configured URL has.
 /// 2. **The request's header** loses everything that [`strip_request`] lists: hop-by-hop fields, `Authorization`,
 ///    `Cookie`, claims about the client. It loses what `remove_source_headers` names. It gains `x-request-id` if the
 ///    request has a [`RequestId`], with `xfwd` the `X-Forwarded-` fields from the [`ClientInfo`], and last
@@ -42,7 +43,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// 3. **Host** is the upstream's. With `changeOrigin: false` it is the one that the client asked for, if it can be read
 ///    as a host and a port; the connection and its certificate stay the upstream's.
 /// 4. **The answer's header** loses what [`strip_response`] lists, `Set-Cookie` among it (the cookie would be this
-///    program's host's), `WWW-Authenticate` (an answer to it would never travel) and `Access-Control-` fields (who may
+///    program's host's), trailers, `WWW-Authenticate` (an answer to it would never travel) and `Access-Control-` fields (who may
 ///    read an answer is decided here). A `Location` below the proxy's URL is rewritten to lead through the proxy.
 /// 5. **Redirects** are passed on unless `followRedirects`. `GET` and `HEAD` follow all, others only a 303, as a `GET`; no
 ///    body is sent twice. Another origin gets a handful of the client's fields and nothing of `options`; it must be
@@ -253,7 +254,7 @@ impl Route {
                 .await
                 .map_err(|error| meter.failed(&error))?;
             if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-                return Ok(Answer::Plain(self.pass(answer, &at)));
+                return self.pass(answer, &at, meter).await;
             }
             let switched = answer.headers().get(UPGRADE);
             if !switched.is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket")) {
@@ -286,9 +287,9 @@ impl Route {
                     foreign: false,
                 };
                 let answer = self.follow(redirects, answer, &mut trail, meter).await?;
-                Ok(Answer::Plain(self.pass(answer, &trail.at)))
+                self.pass(answer, &trail.at, meter).await
             }
-            _ => Ok(Answer::Plain(self.pass(answer, &at))),
+            _ => self.pass(answer, &at, meter).await,
         }
     }
 
@@ -370,14 +371,21 @@ impl Route {
     }
 
     /// An answer as a client gets it; it came from `at`.
-    fn pass(&self, answer: Response<Driven>, at: &Uri) -> Response<UpstreamBody> {
-        let mut answer = cleaned(answer, self.silence());
+    async fn pass(
+        &self,
+        answer: Response<Driven>,
+        at: &Uri,
+        meter: &mut Meter,
+    ) -> Result<Answer, Rejection> {
+        let mut answer = cleaned(answer, self.silence())
+            .await
+            .map_err(|error| meter.failed(&error))?;
         to_client(answer.headers_mut());
         let base = &self.policy.base;
         if let Some(location) = redirect::rewritten(base, &self.prefix, at, answer.headers()) {
             answer.headers_mut().insert(LOCATION, location);
         }
-        answer
+        Ok(Answer::Plain(answer))
     }
 }
 

@@ -17,6 +17,7 @@ mod egress;
 mod examples;
 mod floods;
 mod forward;
+mod forward_messages;
 mod guide;
 mod harness;
 mod headers;
