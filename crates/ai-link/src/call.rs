@@ -21,6 +21,10 @@ use crate::translate::Adapted;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// Parameters of a client's query that would act as the provider's credential.
+const CREDENTIALS: &str =
+    "access_token&api-key&api_key&apikey&key&subscription-key&token&x-api-key";
+
 /// The name of a failure that is the request's own.
 pub(crate) const REFUSED: &str = "refused";
 
@@ -29,6 +33,8 @@ pub(crate) struct Question {
     pub(crate) endpoint: Endpoint,
     /// What of the client's header may travel.
     pub(crate) headers: HeaderMap,
+    /// The client's, where it may travel.
+    pub(crate) query: Option<String>,
     pub(crate) request_id: Option<RequestId>,
     pub(crate) content: Content,
     /// No other call can follow this one, so nothing has to be kept.
@@ -196,6 +202,11 @@ impl Caller<'_> {
         } = prepared?;
         if adapter.is_none() {
             outgoing = outgoing.headers_from_client(question.header());
+            if let Some(query) = &question.query {
+                outgoing = outgoing
+                    .query_from_client(query, CREDENTIALS)
+                    .map_err(|_| PrepareError::Refused("The query cannot be sent".to_owned()))?;
+            }
         }
         // A compressed answer could not be read for its token counts.
         outgoing = outgoing.header(ACCEPT_ENCODING, HeaderValue::from_static("identity"));

@@ -285,6 +285,13 @@ where
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(error)) => {
+                if let Some(end) = meter.tally.done() {
+                    // The answer is whole: how the connection ends does not matter any more.
+                    meter.ending = Ending::Complete;
+                    this.meter = None;
+                    let end = Bytes::from_static(end.as_bytes());
+                    return Poll::Ready((!end.is_empty()).then(|| Ok(Frame::data(end))));
+                }
                 let name = error.kind().as_str();
                 let message = match error.kind() {
                     SendErrorKind::Timeout => "The upstream service did not go on in time",

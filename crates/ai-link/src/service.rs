@@ -150,6 +150,9 @@ impl<R> AiLink<R> {
         let question = Question {
             endpoint,
             headers: from_client(head.headers),
+            query: (endpoint == Endpoint::Models)
+                .then(|| head.uri.query().map(str::to_owned))
+                .flatten(),
             request_id: head.extensions.get().cloned(),
             content,
             once: matches!(target.root, Node::Leaf(_)),

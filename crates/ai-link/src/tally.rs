@@ -76,6 +76,14 @@ impl Tally {
         }
     }
 
+    /// What ends a stream that has said that it is complete: nothing, if its last event came whole.
+    pub(crate) fn done(&self) -> Option<&'static str> {
+        match self {
+            Self::Events(events) if events.is_done() => Some(events.separator()),
+            _ => None,
+        }
+    }
+
     pub(crate) fn finish(&mut self) -> Usage {
         match self {
             Self::Events(events) => std::mem::take(&mut events.usage),
@@ -144,6 +152,8 @@ pub(crate) struct EventTally {
     too_long: bool,
     /// Lines of an event came, and not yet the empty one that ends it.
     open: bool,
+    /// `[DONE]` came, after which nothing may follow.
+    done: bool,
     tries: u8,
     want_text: bool,
     usage: Usage,
@@ -183,6 +193,10 @@ impl EventTally {
         }
     }
 
+    fn is_done(&self) -> bool {
+        self.done || is_done(&self.line)
+    }
+
     fn extend(&mut self, part: &[u8]) {
         if self.too_long || self.line.len() + part.len() > WINDOW {
             self.too_long = true;
@@ -198,6 +212,7 @@ impl EventTally {
         let Some(data) = line.strip_prefix(b"data:") else {
             return;
         };
+        self.done |= is_done(line);
         // Most events say nothing new; they are passed over unread.
         let for_model = self.usage.model.is_none() && self.tries < MAX_TRIES;
         let news = for_model || self.want_text || find(data, b"\"usage\"").is_some();
@@ -219,6 +234,11 @@ impl EventTally {
             self.usage.note(&answer);
         }
     }
+}
+
+fn is_done(line: &[u8]) -> bool {
+    let data = line.strip_prefix(b"data:");
+    data.is_some_and(|data| data.trim_ascii() == b"[DONE]")
 }
 
 /// What an answer of any of the endpoints, or an event of one, says about itself. Its parts are text until they are

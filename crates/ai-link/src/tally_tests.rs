@@ -181,3 +181,28 @@ proptest! {
         let _ = last_usage(&parts.concat());
     }
 }
+
+#[test]
+fn a_stream_that_is_done_says_so() {
+    for (stream, end) in [
+        ("data: {}\n\n", None),
+        ("data: {\"a\":\"[DONE]\"}\n\n", None),
+        (": [DONE]\n\n", None),
+        ("data: [DON", None),
+        ("data: {}\n\ndata: [DONE]\n\n", Some("")),
+        ("data:[DONE]\r\n\r\n", Some("")),
+        ("data: [DONE]\n", Some("\n")),
+        ("data: [DONE]", Some("\n\n")),
+    ] {
+        for cut in 0..stream.len() {
+            let mut tally = Tally::new("text/event-stream", false);
+            for part in split(stream.as_bytes(), &[cut]) {
+                tally.feed(&Bytes::copy_from_slice(part));
+            }
+            assert_eq!(tally.done(), end, "{stream:?} cut at {cut}");
+        }
+    }
+    let mut json = Tally::new("application/json", false);
+    json.feed(&Bytes::from_static(b"data: [DONE]\n\n"));
+    assert_eq!(json.done(), None);
+}

@@ -518,6 +518,76 @@ async fn a_stream_whose_provider_dies_ends_with_an_error_event() {
 }
 
 #[tokio::test]
+async fn nothing_follows_the_end_of_a_stream() {
+    for (last, ending, after) in [
+        ("data: [DONE]\n\n", Step::Close, ""),
+        ("data: [DONE]\n\n", Step::Reset, ""),
+        ("data: [DONE]\n", Step::Close, "\n"),
+        ("data: [DONE]", Step::Close, "\n\n"),
+    ] {
+        let (events, _guard) = Events::capture();
+        let sent = ["data: {\"choices\":[]}\n\n", last];
+        let gate = Gate::closed();
+        let reply = Reply::sse(sent).then(Step::Wait(gate.clone())).then(ending);
+        let upstream = Upstream::start(reply);
+        let service = service(vec![openai(&upstream.url("/v1"))]);
+        let answer = send(&service, post(CHAT, r#"{"stream":true}"#)).await;
+        let mut body = answer.into_body();
+        let mut text = String::new();
+        while text.len() < sent.concat().len() {
+            let data = body.frame().await.unwrap().unwrap().into_data().unwrap();
+            text.push_str(std::str::from_utf8(&data).unwrap());
+        }
+        gate.open();
+        let rest = body.collect().await.unwrap().to_bytes();
+        text.push_str(std::str::from_utf8(&rest).unwrap());
+        assert_eq!(text, format!("{}{after}", sent.concat()), "{last:?}");
+        assert_eq!(events.only()["message"], "AI request answered");
+    }
+}
+
+#[tokio::test]
+async fn a_list_of_models_is_asked_with_the_clients_query() {
+    let upstream = Upstream::start(Reply::models());
+    let azure = |api_version: Option<&str>| {
+        let mut target = TargetConfig::new("azure", "azure-openai");
+        target.api_key = Some(SecretString::from("az-key"));
+        target.endpoint = Some(upstream.url("").as_str().into());
+        target.azure_api_version = api_version.map(str::to_owned);
+        target
+    };
+    let mut custom = TargetConfig::new("custom", "custom");
+    custom.endpoint = Some(upstream.url("/{path}?c=d").as_str().into());
+    let service = service(vec![openai(&upstream.url("/v1")), azure(Some("1")), custom]);
+    for (target, query, path) in [
+        ("main", "", "/v1/models"),
+        ("main", "?after=1&limit=2", "/v1/models?after=1&limit=2"),
+        ("main", "?key=k&after=1&API-Key=k", "/v1/models?after=1"),
+        ("main", "?key=k", "/v1/models"),
+        (
+            "azure",
+            "?after=1&api%2Dversion=2",
+            "/openai/models?api-version=1&after=1",
+        ),
+        ("custom", "?c=e&after=1&C=f", "/models?c=d&after=1"),
+    ] {
+        let request = Request::get(format!("/v1/models{query}"))
+            .header("x-target", target)
+            .body(Body::empty())
+            .unwrap();
+        assert_eq!(send(&service, request).await.status(), 200, "{query}");
+        assert_eq!(upstream.last_request().target, path, "{target} {query}");
+    }
+    let mut request = post(CHAT, "{}");
+    *request.uri_mut() = format!("{CHAT}?after=1").parse().unwrap();
+    request
+        .headers_mut()
+        .insert("x-target", "main".parse().unwrap());
+    assert_eq!(send(&service, request).await.status(), 200);
+    assert_eq!(upstream.last_request().target, "/v1/chat/completions");
+}
+
+#[tokio::test]
 async fn any_other_answer_that_breaks_off_is_cut() {
     let (events, _guard) = Events::capture();
     let upstream = Upstream::wrong_length(100, "{\"half\":");
