@@ -33,9 +33,13 @@ const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 
 const POOL_MAX_IDLE_PER_HOST: usize = 256;
 
+/// How long an answer's failure waits for what came before it to leave: when a body fails, hyper and h2 drop what they
+/// have not written yet, the head too.
+const LEAVE_TIME: Duration = Duration::from_millis(100);
+
 /// How much of an answer an HTTP/1 connection reads ahead for a client that reads slowly, in bytes. An answer's head has
 /// to fit in.
-const READ_AHEAD: usize = 64 * 1024;
+const READ_AHEAD: usize = 128 * 1024;
 
 /// Calls upstreams: pooled connections, HTTP/1.1 and HTTP/2 (by ALPN), deadlines. It follows no redirect,
 /// keeps no cookie and repeats no request that may have reached the upstream; only a request that met a pooled
@@ -470,20 +474,20 @@ impl UpstreamBody {
                 Some(Err(error)) => return Poll::Ready(Some(Err(SendError::of_body(error)))),
             }
         }
-        let silence = self.silence;
+        let deadline = self.wait(self.silence);
+        deadline.poll(cx).map(|()| Some(Err(SendError::timeout())))
+    }
+
+    /// The deadline, set anew if this is the beginning of a wait.
+    fn wait(&mut self, time: Duration) -> Pin<&mut tokio::time::Sleep> {
         let deadline = self
             .deadline
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(silence)));
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(time)));
         if !self.waiting {
             self.waiting = true;
-            deadline
-                .as_mut()
-                .reset(tokio::time::Instant::now() + silence);
+            deadline.as_mut().reset(tokio::time::Instant::now() + time);
         }
-        deadline
-            .as_mut()
-            .poll(cx)
-            .map(|()| Some(Err(SendError::timeout())))
+        deadline.as_mut()
     }
 }
 
@@ -499,27 +503,28 @@ impl http_body::Body for UpstreamBody {
         if let Some(data) = this.first.take() {
             return Poll::Ready(Some(Ok(Frame::data(data))));
         }
-        if let Some(error) = this.failure.take() {
-            this.ended = true;
-            return Poll::Ready(Some(Err(error)));
-        }
         if this.ended {
             return Poll::Ready(None);
         }
-        match ready!(this.poll_data(cx)) {
-            Some(Err(error)) => {
-                // hyper drops what it has not written yet when a body fails, the head too. It writes when a body has
-                // nothing at the moment.
-                this.failure = Some(error);
-                cx.waker().wake_by_ref();
-                Poll::Pending
-            }
-            Some(Ok(data)) => Poll::Ready(Some(Ok(Frame::data(data)))),
-            None => {
-                this.ended = true;
-                Poll::Ready(None)
+        if this.failure.is_none() {
+            match ready!(this.poll_data(cx)) {
+                Some(Ok(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                Some(Err(error)) => {
+                    this.failure = Some(error);
+                    this.waiting = false;
+                    this.wait(LEAVE_TIME);
+                }
+                None => {
+                    this.ended = true;
+                    return Poll::Ready(None);
+                }
             }
         }
+        if let Some(deadline) = &mut this.deadline {
+            ready!(deadline.as_mut().poll(cx));
+        }
+        this.ended = true;
+        Poll::Ready(this.failure.take().map(Err))
     }
 
     fn is_end_stream(&self) -> bool {
