@@ -10,12 +10,14 @@ use http::HeaderValue;
 use http::header::WWW_AUTHENTICATE;
 use proactions_edge::{Clock, Principal, Rejection, RejectionKind, RequestId};
 use proactions_session_store::{Commit, Load, Record, Session, SessionId, StoreError};
+use tokio::runtime::Handle;
 
 use crate::authenticate::{
     Authenticate, Grant, MEMBER, StoredLogin, Verdict, VerdictFuture, proof_of,
 };
+use crate::lockout::Leave;
 use crate::opened::Turn;
-use crate::{AccessPolicy, AuthState, Credentials};
+use crate::{AccessPolicy, AuthState, Credentials, UserId};
 
 /// What all requests share.
 #[derive(Debug)]
@@ -47,7 +49,7 @@ enum Step {
     /// Its user is being checked again.
     Resume(VerdictFuture),
     /// The credentials are being checked.
-    Check(VerdictFuture),
+    Check(Checking),
     /// They are good; the session that they opened before is being read.
     Return(Load, Grant, SessionId),
     /// They are good; a session for them is being stored.
@@ -65,6 +67,25 @@ enum Turned {
 }
 
 pub(crate) type Outcome = Result<Principal, Box<Rejection>>;
+
+/// Credentials that are being checked.
+///
+/// Whoever goes away does not take the question back, so its answer is waited for and counted all the same: else a
+/// guesser who hangs up on every guess could have any number of them asked.
+struct Checking(Option<Asked>);
+
+struct Asked {
+    verdict: VerdictFuture,
+    leave: Leave,
+    login: Login,
+}
+
+/// Who tries to log in.
+struct Login {
+    core: Arc<Core>,
+    ip: Option<IpAddr>,
+    user: Option<UserId>,
+}
 
 impl Entry {
     pub(crate) const fn new(
@@ -104,9 +125,9 @@ impl Entry {
                     let verdict = ready!(Pin::new(verdict).poll(cx));
                     self.resumed(verdict, request_id)
                 }
-                Step::Check(verdict) => {
-                    let verdict = ready!(Pin::new(verdict).poll(cx));
-                    self.checked(verdict, request_id)
+                Step::Check(checking) => {
+                    let (verdict, asked) = ready!(Pin::new(checking).poll(cx));
+                    self.checked(verdict, asked, request_id)
                 }
                 Step::Return(load, grant, id) => {
                     let read = ready!(Pin::new(load).poll(cx));
@@ -207,39 +228,31 @@ impl Entry {
             return refuse(self.unauthorized());
         };
         let now = self.core.clock.now();
-        let lock_out = &self.core.state.lock_out;
-        match lock_out.wait(self.ip, credentials.user(), now) {
-            Some(wait) => refuse(locked_out(wait)),
-            None => Turned::Next(Step::Check(self.core.authenticator.check(credentials))),
+        let leave = self.core.state.lock_out.enter(self.ip, credentials, now);
+        match leave {
+            Err(wait) => refuse(locked_out(wait)),
+            Ok(leave) => Turned::Next(Step::Check(Checking(Some(Asked {
+                verdict: self.core.authenticator.check(credentials),
+                leave,
+                login: Login {
+                    core: self.core.clone(),
+                    ip: self.ip,
+                    user: credentials.user().cloned(),
+                },
+            })))),
         }
     }
 
-    fn checked(&self, verdict: Verdict, request_id: Option<&RequestId>) -> Turned {
+    fn checked(&self, verdict: Verdict, asked: Asked, request_id: Option<&RequestId>) -> Turned {
+        let Asked { leave, login, .. } = asked;
         let now = self.core.clock.now();
         match verdict {
-            Verdict::Granted(grant) => self.open(grant, now),
+            Verdict::Granted(grant) => {
+                self.core.state.lock_out.pass(&leave, self.ip, now);
+                self.open(grant, now)
+            }
             Verdict::Denied => {
-                let user = self.credentials.as_ref().and_then(Credentials::user);
-                let method = self.core.authenticator.method();
-                tracing::warn!(
-                    target: "security",
-                    event = "login_failed",
-                    ip = self.ip.map(tracing::field::display),
-                    requestId = request_id.map(tracing::field::display),
-                    username = user.map(|user| tracing::field::debug(user.as_str())),
-                    method = method.as_str(),
-                    "Credentials were refused"
-                );
-                if self.core.state.lock_out.fail(self.ip, user, now) {
-                    tracing::warn!(
-                        target: "security",
-                        event = "login_locked_out",
-                        ip = self.ip.map(tracing::field::display),
-                        requestId = request_id.map(tracing::field::display),
-                        username = user.map(|user| tracing::field::debug(user.as_str())),
-                        "Too many credentials were refused; no more are checked for a minute"
-                    );
-                }
+                login.failed(leave, request_id);
                 refuse(self.unauthorized())
             }
             Verdict::Unavailable(wait) => refuse(unavailable(wait)),
@@ -317,6 +330,62 @@ impl Entry {
     fn unauthorized(&self) -> Rejection {
         Rejection::new(RejectionKind::Unauthorized)
             .with_header(WWW_AUTHENTICATE, self.core.challenge.clone())
+    }
+}
+
+impl Future for Checking {
+    type Output = (Verdict, Asked);
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(asked) = &mut self.0 else {
+            return Poll::Pending;
+        };
+        let verdict = ready!(Pin::new(&mut asked.verdict).poll(cx));
+        self.0
+            .take()
+            .map_or(Poll::Pending, |asked| Poll::Ready((verdict, asked)))
+    }
+}
+
+impl Drop for Checking {
+    fn drop(&mut self) {
+        let Some(asked) = self.0.take().filter(|asked| asked.leave.is_last()) else {
+            return;
+        };
+        // Without a run-time the process ends.
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(async move {
+                if matches!(asked.verdict.await, Verdict::Denied) {
+                    asked.login.failed(asked.leave, None);
+                }
+            });
+        }
+    }
+}
+
+impl Login {
+    fn failed(self, leave: Leave, request_id: Option<&RequestId>) {
+        let user = self.user.as_ref();
+        tracing::warn!(
+            target: "security",
+            event = "login_failed",
+            ip = self.ip.map(tracing::field::display),
+            requestId = request_id.map(tracing::field::display),
+            username = user.map(UserId::as_str),
+            method = self.core.authenticator.method().as_str(),
+            "Credentials were refused"
+        );
+        let now = self.core.clock.now();
+        if self.core.state.lock_out.fail(leave, self.ip, user, now) {
+            tracing::warn!(
+                target: "security",
+                event = "login_locked_out",
+                ip = self.ip.map(tracing::field::display),
+                requestId = request_id.map(tracing::field::display),
+                username = user.map(UserId::as_str),
+                "Too many credentials were refused; no more are checked for a minute"
+            );
+        }
     }
 }
 

@@ -47,8 +47,10 @@
 //!    longer valid is ended.
 //! 6. When the session store is down: 503 for a session; credentials are checked all the same.
 //! 7. `Authorization: Bearer`, and `Basic` where the authenticator wants it. Without usable credentials: 401.
-//! 8. After ten failed logins within a minute, from one address or for one user: 429, unchecked, until the minute
-//!    is over.
+//! 8. After ten failed logins within a minute, from one address or for one user, each by itself: 429, unchecked,
+//!    until the minute is over. A login that is being checked counts like a failed one until it is known to be good;
+//!    equal credentials at the same time are one login. A login that its client gives up is counted all the same.
+//!    What was good from an address within the last hour is no guess there, and is checked whatever others did.
 //! 9. Good credentials open a fresh session; the one before is removed. The same credentials without a cookie get
 //!    the session back that they opened before. No session is opened when its cookie could not be sent.
 //! 10. Answers to whoever was let in get `Cache-Control: no-store`, unless they say something else.
@@ -81,8 +83,8 @@
 //!   the session store's content and that secret can read the credentials of open sessions.
 //! - Addresses come from [`ClientInfo`](proactions_edge::ClientInfo), else from [`Peer`](proactions_edge::Peer). Behind
 //!   a proxy without the former, all clients share one address, and one guesser locks all out.
-//! - The lock-out counts in this process. Whoever knows a user's name can keep that user from logging in; open
-//!   sessions go on.
+//! - The lock-out counts in this process. Whoever knows a user's name can keep that user from logging in where the
+//!   user was not let in within the last hour; open sessions go on.
 //! - Static tokens do not name people. They are for development and tests.
 //! - A raw `#` in a request target never reaches a layer; the HTTP parser drops what follows. Refuse it at the
 //!   listener if it must not pass.

@@ -110,7 +110,10 @@ impl Authenticate for Directory {
             Verdict::Denied
         };
         VerdictFuture::boxed(async move {
-            tokio::task::yield_now().await;
+            // A request is polled twice before anybody waits for it.
+            for _ in 0..3 {
+                tokio::task::yield_now().await;
+            }
             verdict
         })
     }

@@ -305,13 +305,14 @@ async fn ten_failures_lock_an_address_out_for_the_minute() {
         assert_eq!(response.status(), 401);
     }
     bench.clock.advance(Duration::from_secs(15));
-    for authorization in ["Bearer wrong", TOKEN] {
+    for authorization in ["Bearer wrong", OTHER] {
         let response = bench.get(&[("authorization", authorization)]).await;
         assert_eq!(kind(&response), Some(RejectionKind::LockedOut));
         assert_eq!(response.headers()["retry-after"], "45");
     }
-    // Sessions go on, and others may log in.
+    // Who is known here goes on, and others may log in elsewhere.
     assert_eq!(bench.get(&[("cookie", &cookie)]).await.status(), 200);
+    bench.log_in(TOKEN).await;
     let elsewhere = request_from(
         "192.0.2.2",
         Method::GET,
@@ -320,7 +321,7 @@ async fn ten_failures_lock_an_address_out_for_the_minute() {
     );
     assert_eq!(bench.send(elsewhere).await.status(), 200);
     bench.clock.advance(Duration::from_secs(45));
-    bench.log_in(TOKEN).await;
+    bench.log_in(OTHER).await;
 }
 
 #[tokio::test]
@@ -358,6 +359,85 @@ async fn ten_failures_lock_a_user_out_in_every_spelling() {
         ),
         "eve"
     );
+}
+
+#[tokio::test]
+async fn guesses_sent_at_once_get_no_further_than_guesses_in_turn() {
+    let directory = Directory::new();
+    let keys = KeyRing::new([&SecretString::from("k".repeat(32))]).unwrap();
+    let bench = Bench::with(keys, directory.clone());
+    let guess = async |n: usize| {
+        let header = basic("bob", &format!("guess-{n}"));
+        let response = bench.get(&[("authorization", &header)]).await;
+        response.status().as_u16()
+    };
+    let statuses = futures_util::future::join_all((0..400).map(guess)).await;
+    let count = |status| statuses.iter().filter(|found| **found == status).count();
+    assert_eq!((count(401), count(429)), (10, 390));
+    assert_eq!(directory.checks.load(Ordering::Relaxed), 10);
+}
+
+#[tokio::test]
+async fn guesses_that_hang_up_are_counted_all_the_same() {
+    let directory = Directory::new();
+    let keys = KeyRing::new([&SecretString::from("k".repeat(32))]).unwrap();
+    let bench = Bench::with(keys, directory.clone());
+    for n in 0..400 {
+        let header = basic("bob", &format!("guess-{n}"));
+        let headers = [("authorization", header.as_str())];
+        // Polled once, and dropped while the directory is being asked.
+        let answered = futures_util::FutureExt::now_or_never(bench.get(&headers)).is_some();
+        assert_eq!(answered, n >= 10, "{n}");
+    }
+    assert_eq!(directory.checks.load(Ordering::Relaxed), 10);
+    // The questions that nobody waits for end by themselves, and are counted.
+    let header = basic("bob", "bob-password");
+    let wait = async || {
+        let response = bench.get(&[("authorization", &header)]).await;
+        response.headers()["retry-after"].clone()
+    };
+    while wait().await == "1" {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(wait().await, "60");
+}
+
+#[tokio::test]
+async fn equal_logins_at_once_all_enter() {
+    let keys = KeyRing::new([&SecretString::from("k".repeat(32))]).unwrap();
+    let bench = Bench::with(keys, Directory::new());
+    let bob = basic("bob", "bob-password");
+    let log_in = async |_| {
+        bench
+            .get(&[("authorization", bob.as_str())])
+            .await
+            .status()
+            .as_u16()
+    };
+    let statuses = futures_util::future::join_all((0..500).map(log_in)).await;
+    assert!(statuses.iter().all(|status| *status == 200), "{statuses:?}");
+}
+
+#[tokio::test]
+async fn nobody_locks_out_who_has_logged_in_from_there() {
+    let directory = Directory::new();
+    let keys = KeyRing::new([&SecretString::from("k".repeat(32))]).unwrap();
+    let bench = Bench::with(keys, directory.clone());
+    let bob = basic("bob", "bob-password");
+    let status = async |header: &str| {
+        let response = bench.get(&[("authorization", header)]).await;
+        response.status().as_u16()
+    };
+    assert_eq!(status(&bob).await, 200);
+    for n in 0..10 {
+        assert_eq!(status(&basic("bob", &format!("guess-{n}"))).await, 401);
+    }
+    assert_eq!(status(&basic("bob", "guess")).await, 429);
+    assert_eq!(status(&bob).await, 200);
+    // From elsewhere it would tell a guesser that the guess is right.
+    let headers = [("authorization", bob.as_str())];
+    let elsewhere = request_from("192.0.2.2", Method::GET, "/v1/x", &headers);
+    assert_eq!(bench.send(elsewhere).await.status(), 429);
 }
 
 #[tokio::test]
@@ -461,6 +541,10 @@ impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Log {
             fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
                 self.0.push_str(&format!("{}={value:?} ", field.name()));
             }
+
+            fn record_str(&mut self, field: &tracing::field::Field, value: &str) {
+                self.0.push_str(&format!("{}={value} ", field.name()));
+            }
         }
         let mut log = self.0.lock().unwrap();
         log.push_str(&format!("{} ", event.metadata().target()));
@@ -503,13 +587,16 @@ async fn security_events_name_the_fact_and_no_secret() {
         "session_revoked",
         "cookie_signature_bad",
     ] {
-        let line = format!("event={event:?}");
+        let line = format!("event={event} ");
         let found = text.lines().find(|text| text.contains(&line));
         let found = found.unwrap_or_else(|| panic!("{event} is missing in\n{text}"));
         assert!(found.starts_with("security "), "{found}");
         assert!(found.contains("ip=192.0.2.1"), "{found}");
     }
-    assert!(text.contains("username=\"bob\""), "{text}");
+    let failed = text
+        .lines()
+        .find(|line| line.contains("event=login_failed ") && line.contains("username=bob "));
+    assert!(failed.is_some(), "{text}");
     let id = bench
         .keys
         .verify(cookie.split_once('=').unwrap().1.as_bytes())
