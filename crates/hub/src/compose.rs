@@ -9,13 +9,13 @@ use proactions_body_limit::{BodyKind, BodyLimitLayer};
 use proactions_config::{ListenerSettings, Policies};
 use proactions_cors::CorsLayer;
 use proactions_edge::SystemClock;
-use proactions_forward::{EgressPolicy, ForwardProxies, HttpClient, HttpClientConfig};
-use proactions_ratelimit::RateLimitLayer;
+use proactions_forward::{EgressPolicy, ForwardProxies, HttpClient, HttpClientConfig, ProxyPolicy};
+use proactions_ratelimit::{RateLimitLayer, TargetRoute};
 use proactions_redact_log::{AccessLogLayer, Logging, RequestIdLayer};
 use proactions_secure_headers::SecureHeadersLayer;
 use proactions_session_store::SessionLayer;
 use proactions_trust_proxy::{TrustProxy, TrustProxyLayer};
-use proactions_youtube::YouTube;
+use proactions_youtube::{YouTube, YoutubeAccounts};
 use tower::ServiceBuilder;
 use tower::util::option_layer;
 
@@ -228,11 +228,23 @@ pub(crate) fn pipeline(
     kept: &Kept,
     parts: &Parts,
 ) -> Pipeline {
+    let accounts = policies
+        .youtube
+        .as_ref()
+        .map_or(&[][..], YoutubeAccounts::accounts);
     let rate_limit = policies
         .rate_limit
         .clone()
         .counting_in(Arc::clone(&kept.outside.counters))
-        .exempt(parts.table.probes());
+        .exempt(parts.table.probes())
+        .with_targets([
+            TargetRoute::by_header("/v1/", policies.targets.ids()),
+            TargetRoute::by_segment(
+                "/proxy/forward/",
+                policies.proxies.iter().map(ProxyPolicy::id),
+            ),
+            TargetRoute::by_header("/youtube/", accounts.iter().map(|account| &*account.id)),
+        ]);
     let listener = kept.listener;
 
     let stack = ServiceBuilder::new()

@@ -142,7 +142,7 @@ pub enum KeyOf {
     Ip,
     /// Those of one [`Principal`](proactions_edge::Principal); of one address where nobody is logged in.
     User,
-    /// Those of one user for one value of the `x-target` header.
+    /// Those of one user for one target; where there are no targets, those of one user.
     Target,
 }
 

@@ -125,8 +125,8 @@
 //!   the next.
 //! - At most [`MemoryCounters::CAPACITY`] counters are kept. Under a flood of addresses those not used up are
 //!   forgotten first, so some clients start afresh; those that are limited stay so.
-//! - `x-target` is the client's own word. A rule by target bounds what one user spends on one target; by
-//!   sending ever new names a client gets ever new counters, so add a rule by user.
+//! - A rule by target bounds what one user spends on one target. Which targets there are is told by
+//!   [`RateLimitPolicy::with_targets`]; names that are none of these share one counter.
 //! - Windows follow the wall clock. When it is set back, a window ends at most its length later than now;
 //!   when it is set forward, windows end early.
 //! - Paths are compared by case, after decoding escapes of letters, digits and `-._~`; `%2F` is not a slash.
@@ -166,6 +166,7 @@ mod policy;
 mod redis;
 mod service;
 mod tally;
+mod target;
 #[cfg(test)]
 mod tests;
 
@@ -180,3 +181,4 @@ pub use policy::RateLimitPolicy;
 #[cfg(feature = "redis")]
 pub use redis::RedisCounters;
 pub use service::RateLimit;
+pub use target::TargetRoute;

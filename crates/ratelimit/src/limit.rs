@@ -1,7 +1,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use http::{HeaderName, Method, Request};
+use http::{Method, Request};
 use proactions_edge::{ClientInfo, ConfigError, Principal};
 
 use crate::config::{KeyOf, Problems, RateLimitConfig, Rule};
@@ -9,11 +9,7 @@ use crate::fixed_window::Quota;
 use crate::glob::{Glob, plain_path};
 use crate::headers::LimitHeaders;
 use crate::key::{AddressKey, CounterKey, Subject, scope};
-
-/// The header that names an AI target.
-const TARGET: HeaderName = HeaderName::from_static("x-target");
-/// How much of it counts, in bytes. Longer ones that begin alike share a counter.
-const MAX_TARGET_LEN: usize = 128;
+use crate::target::{TargetRoute, target_of};
 
 /// A quota, whom it is for and which requests it covers.
 #[derive(Clone, Debug)]
@@ -51,7 +47,12 @@ impl Limit {
     }
 
     /// The counter that a request goes to.
-    pub(crate) fn key<B>(&self, request: &Request<B>, address: Option<AddressKey>) -> CounterKey {
+    pub(crate) fn key<B>(
+        &self,
+        request: &Request<B>,
+        address: Option<AddressKey>,
+        targets: &[TargetRoute],
+    ) -> CounterKey {
         let subject = match self.by {
             KeyOf::Ip => address.map_or(Subject::Unknown, Subject::Address),
             KeyOf::User => match request.extensions().get::<Principal>() {
@@ -61,9 +62,8 @@ impl Limit {
                 None => address.map_or(Subject::Unknown, Subject::Address),
             },
             KeyOf::Target => {
-                let target = request.headers().get(TARGET);
-                let target = target.map_or(&[][..], |value| value.as_bytes());
-                let target = target.get(..MAX_TARGET_LEN).unwrap_or(target);
+                let target = target_of(targets, request.uri().path(), request.headers());
+                let target = target.as_bytes();
                 match request.extensions().get::<Principal>() {
                     Some(user) => {
                         let method = user.method.as_str().as_bytes();

@@ -15,6 +15,7 @@ use crate::headers::{HeaderStyle, Told};
 use crate::key::{AddressKey, CounterKey};
 use crate::limit::{self, Limit};
 use crate::tally::{Counted, Hit, Tally};
+use crate::target::TargetRoute;
 
 /// Who may ask how often, ready to run.
 ///
@@ -32,6 +33,7 @@ struct Inner {
     allowed: AddressSet,
     denied: AddressSet,
     exempt: Box<[Box<str>]>,
+    targets: Box<[TargetRoute]>,
     headers: HeaderStyle,
     message: Cow<'static, str>,
     status: StatusCode,
@@ -76,6 +78,7 @@ impl RateLimitPolicy {
             allowed: AddressSet::default(),
             denied: AddressSet::default(),
             exempt: Box::default(),
+            targets: Box::default(),
             headers: HeaderStyle::default(),
             message: Cow::Borrowed(""),
             status: StatusCode::TOO_MANY_REQUESTS,
@@ -143,6 +146,7 @@ impl RateLimitPolicy {
             allowed,
             denied,
             exempt: Box::default(),
+            targets: Box::default(),
             headers: HeaderStyle {
                 standard: config.standard_headers,
                 legacy: config.legacy_headers,
@@ -165,6 +169,14 @@ impl RateLimitPolicy {
     #[must_use]
     pub fn exempt<P: Into<Box<str>>>(mut self, paths: impl IntoIterator<Item = P>) -> Self {
         Arc::make_mut(&mut self.0).exempt = paths.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Tells rules with `by: target` which targets there are. Without it, and on paths below none of these
+    /// prefixes, such rules count users.
+    #[must_use]
+    pub fn with_targets(mut self, routes: impl IntoIterator<Item = TargetRoute>) -> Self {
+        Arc::make_mut(&mut self.0).targets = routes.into_iter().collect();
         self
     }
 
@@ -272,6 +284,7 @@ impl RateLimitPolicy {
         limit.key(
             request,
             ip.map(|ip| AddressKey::new(ip, self.0.ipv6_subnet)),
+            &self.0.targets,
         )
     }
 
