@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::FILTERED;
-use super::symbol::symbol_at;
+use super::symbol::{symbol_at, wide_char_at};
 
 /// Schemes of an `Authorization` field whose value may stand anywhere in a text.
 pub(super) const SCHEMES: &[&str] = &["bearer", "basic", "digest", "negotiate", "apikey", "token"];
@@ -77,7 +77,7 @@ pub(super) fn credential_at(
     no_dot_before: &mut usize,
 ) -> Option<Range<usize>> {
     let bytes = text.as_bytes();
-    match bytes.get(at)? {
+    match symbol_at(bytes, at)?.byte {
         b'-' => pem(text, at),
         b'B' | b'b' | b'D' | b'd' | b'N' | b'n' => scheme(bytes, at),
         b's' => prefixed(bytes, at, no_dot_before).or_else(|| session_cookie(bytes, at)),
@@ -106,14 +106,25 @@ fn pem(text: &str, at: usize) -> Option<Range<usize>> {
 }
 
 fn scheme(bytes: &[u8], at: usize) -> Option<Range<usize>> {
-    let name = SCHEMES
+    let after = SCHEMES
         .iter()
         .take(FREE_SCHEMES)
-        .find(|name| starts_with_ignoring_case(bytes, at, name))?;
-    let after = at + name.len();
+        .find_map(|name| after_prefix(bytes, at, name, |a, b| a.eq_ignore_ascii_case(&b)))?;
     let mut start = after;
     while let Some(symbol) = symbol_at(bytes, start) {
+        if let Some((found, len)) = wide_char_at(bytes, start) {
+            if found.is_alphanumeric() {
+                break;
+            }
+            start += len;
+            continue;
+        }
+        if symbol.byte == b'\\' && bytes.get(start + 1) == Some(&b't') {
+            start += 2;
+            continue;
+        }
         let skipped = matches!(symbol.byte, b' ' | b'\t' | b'+' | b':' | b'=')
+            || (symbol.depth > 0 && matches!(symbol.byte, b'\r' | b'\n'))
             || (start > after && matches!(symbol.byte, b'"' | b'\'' | b'\\'));
         if !skipped {
             break;
@@ -136,27 +147,34 @@ fn scheme(bytes: &[u8], at: usize) -> Option<Range<usize>> {
 }
 
 fn prefixed(bytes: &[u8], at: usize, no_dot_before: &mut usize) -> Option<Range<usize>> {
-    let (prefix, min) = PREFIXES.iter().find(|(prefix, _)| {
-        bytes
-            .get(at..)
-            .is_some_and(|rest| rest.starts_with(prefix.as_bytes()))
+    let (prefix, min, start) = PREFIXES.iter().find_map(|(prefix, min)| {
+        let start = after_prefix(bytes, at, prefix, |a, b| a == b)?;
+        Some((*prefix, *min, start))
     })?;
-    let is_token = *prefix == JWT_PREFIX;
+    let is_token = prefix == JWT_PREFIX;
     if is_token && at < *no_dot_before {
         return None;
     }
-    let tail = bytes.get(at + prefix.len()..)?;
-    let len = tail
-        .iter()
-        .position(|byte| !byte.is_ascii_alphanumeric() && !matches!(byte, b'-' | b'_' | b'.'))
-        .unwrap_or(tail.len());
+    let mut next = start;
     // A token of three parts may end in a dot when it carries no signature; that dot tells nothing.
-    let tail = trim_end(tail.get(..len)?, b".");
-    if is_token && !tail.contains(&b'.') {
-        *no_dot_before = at + prefix.len() + len;
+    let mut end = start;
+    let (mut read, mut len, mut dots_inside, mut dots) = (0, 0, false, false);
+    while let Some(symbol) = symbol_at(bytes, next) {
+        match symbol.byte {
+            b'.' => dots = true,
+            byte if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_') => {
+                (end, len, dots_inside) = (next + symbol.len, read + 1, dots);
+            }
+            _ => break,
+        }
+        next += symbol.len;
+        read += 1;
+    }
+    if is_token && !dots_inside {
+        *no_dot_before = next;
         return None;
     }
-    (tail.len() >= *min).then(|| at..at + prefix.len() + tail.len())
+    (len >= min).then_some(at..end)
 }
 
 fn session_cookie(bytes: &[u8], at: usize) -> Option<Range<usize>> {
@@ -226,6 +244,19 @@ pub(super) fn trim_end<'b>(bytes: &'b [u8], set: &[u8]) -> &'b [u8] {
         .rposition(|byte| !set.contains(byte))
         .map_or(0, |at| at + 1);
     bytes.get(..len).unwrap_or_default()
+}
+
+/// Where `prefix` ends if it stands at `at`, escaped or not.
+fn after_prefix(
+    bytes: &[u8],
+    at: usize,
+    prefix: &str,
+    is_same: impl Fn(u8, u8) -> bool,
+) -> Option<usize> {
+    prefix.bytes().try_fold(at, |at, expected| {
+        let symbol = symbol_at(bytes, at)?;
+        is_same(symbol.byte, expected).then_some(at + symbol.len)
+    })
 }
 
 fn starts_with_ignoring_case(bytes: &[u8], at: usize, prefix: &str) -> bool {

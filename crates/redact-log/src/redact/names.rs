@@ -1,5 +1,7 @@
 //! The key rule: which names say that their value is a secret.
 
+use super::symbol::first_char;
+
 /// Names that are sensitive whatever the configuration says; the configured ones are added to them.
 pub(crate) const BUILT_IN: &[&str] = &[
     "password",
@@ -138,10 +140,7 @@ impl Keyword {
         let mut at = start;
         for (index, word) in self.words.iter().enumerate() {
             if index > 0 {
-                while name
-                    .get(at)
-                    .is_some_and(|byte| class(*byte) == Class::Other)
-                {
+                while class_at(name, at) == Some(Class::Other) {
                     at += 1;
                 }
             }
@@ -163,21 +162,32 @@ enum Class {
     Upper,
 }
 
-const fn class(byte: u8) -> Class {
-    match byte {
+/// The class of the character that the byte at `at` belongs to. Letters beyond ASCII have no upper case here, and
+/// what is no character separates words.
+fn class_at(name: &[u8], at: usize) -> Option<Class> {
+    let class = match name.get(at)? {
         b'0'..=b'9' => Class::Digit,
         b'A'..=b'Z' => Class::Upper,
-        b'a'..=b'z' | 0x80.. => Class::Lower,
+        b'a'..=b'z' => Class::Lower,
+        0x80.. if char_around(name, at).is_some_and(char::is_alphanumeric) => Class::Lower,
         _ => Class::Other,
-    }
+    };
+    Some(class)
+}
+
+fn char_around(name: &[u8], at: usize) -> Option<char> {
+    (at.saturating_sub(3)..=at).rev().find_map(|start| {
+        let longest = name.get(start..name.len().min(start + 4))?;
+        let (found, len) = first_char(longest)?;
+        (start + len > at).then_some(found)
+    })
 }
 
 /// Whether one word ends and another begins (or nothing does) before `at`.
 fn is_cut(name: &[u8], at: usize) -> bool {
-    let class_at = |at: usize| name.get(at).map(|byte| class(*byte));
-    let before = at.checked_sub(1).and_then(class_at);
-    match (before, class_at(at)) {
-        (Some(Class::Upper), Some(Class::Upper)) => class_at(at + 1) == Some(Class::Lower),
+    let before = at.checked_sub(1).and_then(|at| class_at(name, at));
+    match (before, class_at(name, at)) {
+        (Some(Class::Upper), Some(Class::Upper)) => class_at(name, at + 1) == Some(Class::Lower),
         (Some(Class::Upper), Some(Class::Lower)) => false,
         (before, after) => before != after,
     }
@@ -196,7 +206,7 @@ fn split(text: &str) -> Vec<Vec<u8>> {
     let bytes = text.as_bytes();
     let mut words: Vec<Vec<u8>> = Vec::new();
     for (at, byte) in bytes.iter().enumerate() {
-        if class(*byte) == Class::Other {
+        if class_at(bytes, at) == Some(Class::Other) {
             continue;
         }
         match words.last_mut() {
@@ -261,6 +271,12 @@ mod tests {
             ("note", false),
             ("", false),
             ("\u{e9}key", false),
+            ("\u{2022}token", true),
+            ("a\u{a0}password", true),
+            ("\u{201c}token\u{201d}", true),
+            ("\u{ff08}password", true),
+            ("\u{2192}api\u{2011}key", true),
+            ("\u{2022}promptTokens", false),
         ] {
             assert_eq!(names.matches(name.as_bytes()), sensitive, "{name}");
         }

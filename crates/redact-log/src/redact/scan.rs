@@ -12,7 +12,7 @@ use super::credential::{
     after_backslashes, bare_run, credential_at, is_scheme, next_bare, trim_end, without_punctuation,
 };
 use super::names::{Names, is_query_only, takes_whole_line};
-use super::symbol::{Symbol, decode, symbol_at};
+use super::symbol::{Symbol, decode, symbol_at, wide_char_at};
 
 /// Filters `text`. In a query some more names are sensitive than elsewhere.
 pub(super) fn scan<'t>(names: &Names, text: &'t str, is_query: bool) -> Cow<'t, str> {
@@ -230,9 +230,12 @@ impl<'t> Scan<'_, 't> {
     }
 
     fn opens_tag(&self, word: usize) -> bool {
-        word.checked_sub(1)
-            .and_then(|before| self.bytes.get(before))
-            == Some(&b'<')
+        let before = self.bytes.get(..word).unwrap_or_default();
+        TAG_OPENINGS.iter().any(|opening| {
+            let from = before.len().checked_sub(opening.len());
+            let end = from.and_then(|from| before.get(from..));
+            end.is_some_and(|end| end.eq_ignore_ascii_case(opening))
+        })
     }
 
     /// Replaces the value that follows a separator and returns where it ends.
@@ -253,10 +256,33 @@ impl<'t> Scan<'_, 't> {
             }
             start += symbol.len;
         }
-        if let Some((opening, inside)) = self.opening_quote(start) {
+        let is_parameter = separator.byte == b'=' && key_quote.is_none();
+        if is_parameter && self.is_query {
+            let end = self.parameter_end(start, separator.depth);
+            self.replace(start..end, "");
+            return end;
+        }
+        // A quotation mark that is encoded more often than the `=` before it is a part of the value.
+        let opening = self.opening_quote(start);
+        let opening = opening.filter(|(mark, _)| !is_parameter || mark.depth <= separator.depth);
+        if let Some((opening, inside)) = opening {
             let (end, after) = self.closing_quote(inside, opening);
-            self.replace(inside..end, "");
-            return after;
+            let rest = if is_parameter {
+                self.goes_on_at(after)
+            } else {
+                after
+            };
+            if rest > after {
+                self.replace(start..rest, "");
+            } else {
+                self.replace(inside..end, "");
+            }
+            return rest;
+        }
+        if let Some(quoted) = self.typographic(start) {
+            let end = quoted.end;
+            self.replace(quoted, "");
+            return end;
         }
         let outer = key_quote.map(|(quote, _)| *quote);
         let mut value = self.bare_value(start, separator.depth, outer);
@@ -272,6 +298,52 @@ impl<'t> Scan<'_, 't> {
         let end = value.end;
         self.replace(value, mark);
         end
+    }
+
+    /// Where a parameter of a query ends, whatever it holds.
+    fn parameter_end(&self, start: usize, depth: u8) -> usize {
+        let mut at = start;
+        while let Some(symbol) = symbol_at(self.bytes, at) {
+            let ends = match symbol.byte {
+                b'&' => symbol.depth <= depth,
+                byte => byte <= b' ' && symbol.depth == 0,
+            };
+            if ends {
+                break;
+            }
+            at += symbol.len;
+        }
+        at
+    }
+
+    /// Where a value ends that goes on right behind a quotation in it, as in `'a'b`.
+    fn goes_on_at(&self, after: usize) -> usize {
+        let next = self.bytes.get(after);
+        if next.is_some_and(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'%' | b'\'')) {
+            bare_run(self.bytes, after, 0).end
+        } else {
+            after
+        }
+    }
+
+    /// The text in the typographic quotation marks that open at `start`, on the same line.
+    fn typographic(&self, start: usize) -> Option<Range<usize>> {
+        let (opening, len) = wide_char_at(self.bytes, start)?;
+        if !is_typographic_quote(opening) {
+            return None;
+        }
+        let inside = start + len;
+        let mut at = inside;
+        while let Some(symbol) = symbol_at(self.bytes, at) {
+            let closes = |(mark, _)| is_typographic_quote(mark);
+            if matches!(symbol.byte, b'\r' | b'\n' | b'"')
+                || wide_char_at(self.bytes, at).is_some_and(closes)
+            {
+                break;
+            }
+            at += symbol.len;
+        }
+        Some(inside..at)
     }
 
     /// The opening quotation mark at `at`, escaped or not, and where the text inside begins.
@@ -509,6 +581,9 @@ impl<'t> Scan<'_, 't> {
     }
 }
 
+/// How a tag opens, percent-encoded or escaped or not.
+const TAG_OPENINGS: &[&[u8]] = &[b"<", b"%3c", b"%253c", b"\\u003c"];
+
 /// Brackets open a nested value only after a name that is not longer than this, as in `Some(…)`.
 const MAX_TYPE_NAME: usize = 64;
 
@@ -538,6 +613,14 @@ fn unescaped(raw: &[u8], judge: impl Fn(&[u8]) -> bool) -> bool {
     } else {
         judge(raw)
     }
+}
+
+const fn is_typographic_quote(found: char) -> bool {
+    matches!(
+        found,
+        '\u{ab}' | '\u{bb}' | '\u{2018}'..='\u{201f}' | '\u{2039}' | '\u{203a}' | '\u{300c}'..='\u{300f}'
+            | '\u{ff02}' | '\u{ff07}'
+    )
 }
 
 /// Whether the byte may stand in an unquoted name.

@@ -199,6 +199,38 @@ fn secrets_go_and_the_rest_stays() {
             "hub=s%3A0123456789abcdef0123456789abcdef.MDEyMzQ1Njc4OWFiY2RlZg; x",
             "hub=[FILTERED]; x",
         ),
+        // Beyond ASCII: what is neither letter nor digit is around a name and not in it.
+        ("\u{2022}token=abc x", "\u{2022}token=[FILTERED] x"),
+        ("a\u{a0}password=abc", "a\u{a0}password=[FILTERED]"),
+        (
+            "\u{201c}token\u{201d}: \u{201c}a b\u{201d}, c",
+            "\u{201c}token\u{201d}: \u{201c}[FILTERED]\u{201d}, c",
+        ),
+        ("\u{ff08}password=abc x", "\u{ff08}password=[FILTERED] x"),
+        ("\u{2192}password: abc", "\u{2192}password: [FILTERED]"),
+        ("password\u{ff1a}abc", "password\u{ff1a}[FILTERED]"),
+        ("password\u{ff1d}abc", "password\u{ff1d}[FILTERED]"),
+        ("Bearer\u{a0}abc", "Bearer\u{a0}[FILTERED]"),
+        ("\u{2022}promptTokens: 15", "\u{2022}promptTokens: 15"),
+        ("\u{e9}key=abc", "\u{e9}key=abc"),
+        // Credentials behind escapes.
+        (r#"{"m":"Bearer\tabc"}"#, r#"{"m":"Bearer\t[FILTERED]"}"#),
+        ("/a?q=Bearer%0Aabc&b=c", "/a?q=Bearer%0A[FILTERED]&b=c"),
+        (
+            "x eyJhbGciOiJIUzI1%2EeyJzdWIiOiIx%2Ec2ln%20y",
+            "x [FILTERED]%20y",
+        ),
+        ("/a?q=sk%2Dabcdefgh1234&b=c", "/a?q=[FILTERED]&b=c"),
+        (
+            "/a?q=%3Ctoken%3Eabc%3C/token%3E&b",
+            "/a?q=%3Ctoken%3E[FILTERED]&b",
+        ),
+        // A quotation inside of a parameter does not end it.
+        ("/a?password=%22a%22abc&b=c", "/a?password=[FILTERED]&b=c"),
+        ("/a?apiKey=%27%27abc&b=c", "/a?apiKey=[FILTERED]&b=c"),
+        ("/a?token='a'abc&b=c", "/a?token=[FILTERED]&b=c"),
+        ("/a?token=''abc&b=c", "/a?token=[FILTERED]&b=c"),
+        ("password='a b', c='d'", "password='[FILTERED]', c='d'"),
         // What looks as if it were done already.
         ("token=[FILTERED]abc&b=c", "token=[FILTERED]&b=c"),
         ("Bearer [FILTERED] x", "Bearer [FILTERED] x"),
@@ -229,6 +261,28 @@ fn the_parameters_of_oauth_are_secrets_in_a_query_only() {
         "/youtube/auth/google/callback?code=[FILTERED]&scope=x&state=[FILTERED]"
     );
     assert_eq!(redactor.redact_text("code=404"), "code=404");
+}
+
+#[test]
+fn a_parameter_of_a_query_ends_where_the_next_begins() {
+    for (value, rest) in [
+        ("%22a%22SECRET", "&page=2"),
+        ("%27%27SECRET", "&page=2"),
+        ("%27ab%27SECRET", ""),
+        ("\"a\"SECRET", "&page=2"),
+        ("'a'SECRET", "&page=2"),
+        ("a\"SECRET", "&page=2"),
+        ("'SECRET", "&page=2"),
+        ("b%22a%22SECRET", "&page=2"),
+        ("%22%26%22SECRET", "&page=2"),
+        ("{%22a%22:1}SECRET", "&page='2'"),
+    ] {
+        for name in ["password", "apiKey", "token", "code"] {
+            let url = format!("/x?a=1&{name}={value}{rest}");
+            let redacted = redactor().redact_url(&url).into_owned();
+            assert_eq!(redacted, format!("/x?a=1&{name}=[FILTERED]{rest}"), "{url}");
+        }
+    }
 }
 
 #[test]
@@ -296,6 +350,18 @@ fn awkward_texts_are_read_in_one_go() {
         "cookie: a\\",
         "authorization: x\n",
         "authorization: \"",
+        "token='&",
+        "token=%27&",
+        "token=%2527'",
+        "token:\u{201c}",
+        "token\u{ff1a}",
+        "\u{2022}token=",
+        "Bearer\u{a0}",
+        "Bearer\\t",
+        "sk%2D",
+        "eyJ%2D",
+        "%3Ctoken%3E",
+        "password='a'",
     ] {
         let text = pattern.repeat(len / pattern.len());
         // A quadratic scan of this would not come to an end.
