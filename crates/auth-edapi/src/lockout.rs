@@ -133,11 +133,15 @@ impl LockOut {
         };
         let (mut by_address, mut by_user) = (leave.by_address, leave.by_user);
         if leave.was_good {
-            // It was good once and is no more.
+            // It was good once and is no more; the first that finds out counts it.
             by_address = address.map(|ip| (network(ip), attempt()));
             by_user = user.map(|user| (user.clone(), attempt()));
-            if let Some((ip, _)) = &by_address {
-                self.good.remove(&(*ip, leave.fingerprint), now);
+            let known = by_address.as_ref().and_then(|(ip, _)| {
+                let key = (*ip, leave.fingerprint);
+                self.good.remove(&key, now)
+            });
+            if known.is_none() {
+                return false;
             }
         }
         let address =
@@ -400,9 +404,20 @@ mod tests {
         assert!(wait("192.0.2.1", &login("bob", "guess")).is_some());
         // A guess that is right must not show from where nobody has logged in with it.
         assert!(wait("192.0.2.2", &good).is_some());
-        // Once it fails, it is a guess like any.
-        lock_out.attempt_fails(ip("192.0.2.1"), &good, at(1));
-        assert!(wait("192.0.2.1", &good).is_some());
+        // Once it fails, it is a guess like any, and one however many requests wait for the verdict.
+        let leaves: Vec<_> = (0..20)
+            .map(|_| lock_out.enter(ip("192.0.2.1"), &good, at(60)).unwrap())
+            .collect();
+        for leave in leaves {
+            assert!(!lock_out.fail(leave, ip("192.0.2.1"), good.user(), at(60)));
+        }
+        for n in 1..10 {
+            assert_eq!(
+                lock_out.attempt_fails(ip("192.0.2.1"), &good, at(60)),
+                n == 9
+            );
+        }
+        assert!(lock_out.wait(ip("192.0.2.1"), &good, at(60)).is_some());
     }
 
     #[test]

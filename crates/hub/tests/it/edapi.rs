@@ -76,6 +76,27 @@ async fn five_hundred_first_requests_make_one_call() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn four_hundred_guesses_at_once_are_ten_questions() {
+    let edapi = Edapi::start();
+    edapi.allow_token("the-users-token", "ada");
+    let yaml = config(&edapi, "revalidateAfter: 300000").replace("timeout: 500", "timeout: 5000");
+    let hub = Arc::new(Hub::start(&format!("{yaml}{ECHO_TARGET}")).await);
+    assert_eq!(hub.send(&with_token("the-users-token")).await.status, 200);
+    let mut tasks = JoinSet::new();
+    for guess in 0..400 {
+        let hub = Arc::clone(&hub);
+        let guess = with_token(&format!("guess-{guess}"));
+        tasks.spawn(async move { hub.send(&guess).await.status });
+    }
+    let statuses = tasks.join_all().await;
+    let count = |status| statuses.iter().filter(|found| **found == status).count();
+    assert_eq!((count(401), count(429)), (10, 390));
+    assert_eq!(checks(edapi.upstream()), 11);
+    // Who is known at that address goes on.
+    assert_eq!(hub.send(&with_token("the-users-token")).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn look_alike_logins_never_share_an_identity() {
     let edapi = Edapi::start();
     edapi.allow_login("a", "bc");

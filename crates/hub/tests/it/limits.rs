@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use proactions_testkit::{Reply, Upstream};
 
-use crate::harness::{Hub, PATIENCE, Req, TOKEN_AUTH};
+use crate::harness::{ECHO_TARGET, Hub, PATIENCE, Req, TOKEN_AUTH};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_at_once_and_exactly_max_pass() {
@@ -43,6 +43,32 @@ async fn two_hundred_at_once_and_exactly_max_pass() {
     // Probes are not counted.
     assert_eq!(hub.send(&Req::get("/health")).await.status, 200);
     assert_eq!(hub.send(&Req::get("/ready")).await.status, 200);
+}
+
+#[tokio::test]
+async fn rules_by_target_count_the_targets_that_there_are() {
+    let upstream = Upstream::start(Reply::echo());
+    let yaml = format!(
+        "hub:\n  security:\n    rateLimit: {{max: 100, rules: [{{by: target, max: 1}}]}}\n\
+         proxies:\n  - {{id: cms, url: '{}'}}\n{TOKEN_AUTH}{ECHO_TARGET}",
+        upstream.url("/")
+    );
+    let hub = Hub::start(&yaml).await;
+    let status = async |path: &str, target: Option<&str>| {
+        let mut request = Req::get(path).bearer();
+        if let Some(target) = target {
+            request = request.header("x-target", target);
+        }
+        hub.send(&request).await.status
+    };
+    assert_eq!(status("/v1/models", None).await, 200);
+    assert_eq!(status("/v1/models", Some("echo")).await, 429);
+    assert_eq!(status("/v1/models", Some("made-up-1")).await, 404);
+    assert_eq!(status("/v1/models", Some("made-up-2")).await, 429);
+    assert_eq!(status("/proxy/forward/cms/a", Some("made-up-3")).await, 200);
+    assert_eq!(status("/proxy/forward/cms/b", Some("made-up-4")).await, 429);
+    assert_eq!(status("/auth/session", Some("made-up-5")).await, 200);
+    assert_eq!(status("/auth/session", Some("made-up-6")).await, 429);
 }
 
 #[tokio::test]
