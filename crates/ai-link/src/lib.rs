@@ -9,7 +9,9 @@
 //! 2. **The target** is the one that `x-target` names. Without the header it is the only target, if there is
 //!    just one. Missing or given twice: 400. Unknown: 404 `Target not found: xyz`.
 //! 3. **The body** must be a JSON object (for transcriptions and translations `multipart/form-data`, which passes
-//!    unread). Not JSON, a member twice at the top, or compressed: 400. Longer than [`AiLink::max_body`]: 413.
+//!    unread), in UTF-8, with or without a byte order mark, as it is or in one of `gzip` and `deflate`. Another
+//!    `charset` or coding: 415. Not JSON, or a member twice at the top: 400. Longer than [`AiLink::max_body`], or
+//!    than 10 MiB when decompressed: 413.
 //! 4. **The target's options** are put under it: a member that the request has is left alone, whatever its value;
 //!    nothing is merged within a member. The request's own bytes are not written anew, so numbers, escapes and
 //!    members unknown to this crate arrive as they were sent, but for chats that are translated (see below).

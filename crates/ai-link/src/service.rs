@@ -2,12 +2,14 @@ use std::collections::HashSet;
 use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
+use std::io::{self, Read as _};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
+use flate2::read::{MultiGzDecoder, ZlibDecoder};
 use http::header::{
     ACCEPT_ENCODING, ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ORIGIN, REFERER,
     WWW_AUTHENTICATE,
@@ -37,6 +39,13 @@ const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering")
 
 /// How long a name may be that is repeated to the client.
 const MAX_SHOWN_NAME: usize = 64;
+
+/// How long a compressed JSON body may become, in bytes. It is less than what may come uncompressed, as a sender need not
+/// send it all: ten kilobytes are enough for this much.
+const MAX_INFLATED: usize = 10 * 1024 * 1024;
+
+/// How much is decompressed before others have their turn, in bytes.
+const INFLATE_STEP: usize = 256 * 1024;
 
 /// How much of a prompt goes into the log, in bytes.
 const MAX_PROMPT: usize = 32 * 1024;
@@ -133,7 +142,7 @@ impl<R> AiLink<R> {
 
     async fn answer(&self, request: Request<Body>) -> Result<Response<Body>, Rejection> {
         let started = Instant::now();
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
         let endpoint = find_endpoint(&head)?;
         let target = self.find_target(&head.headers)?;
         let mut meter = Meter::new(target, started, &head.extensions);
@@ -144,8 +153,13 @@ impl<R> AiLink<R> {
                 return Err(rejection);
             }
         };
-        if let Content::Form(upload) = &content {
-            meter.uploads(upload.model());
+        match &content {
+            Content::Form(upload) => meter.uploads(upload.model()),
+            // It is sent on as it was before it was compressed.
+            Content::Json(_) => {
+                head.headers.remove(CONTENT_ENCODING);
+            }
+            Content::None => {}
         }
         let question = Question {
             endpoint,
@@ -304,17 +318,23 @@ impl<R> AiLink<R> {
                 if !is_json(media_type) {
                     return Err(bad("Content-Type must be application/json"));
                 }
-                if head.headers.contains_key(CONTENT_ENCODING) {
-                    return Err(bad("Content-Encoding is not supported"));
-                }
+                require_utf8(&head.headers)?;
+                let coding = Coding::of(&head.headers)?;
+                let too_large = || Rejection::new(RejectionKind::PayloadTooLarge);
                 let body = body.collect_up_to(self.max_body).await.map_err(|error| {
                     if error.is_too_large() {
-                        Rejection::new(RejectionKind::PayloadTooLarge)
+                        too_large()
                     } else {
                         bad("The request body could not be read")
                     }
                 })?;
-                Ok(Content::Json(body))
+                let max = self.max_body.min(MAX_INFLATED);
+                let body = match coding.inflate(body, max).await {
+                    Ok(Some(body)) => body,
+                    Ok(None) => return Err(too_large()),
+                    Err(_) => return Err(bad("The request body could not be decompressed")),
+                };
+                Ok(Content::Json(without_byte_order_mark(body)))
             }
         }
     }
@@ -492,6 +512,103 @@ fn media_type(headers: &HeaderMap) -> &str {
         .and_then(|value| value.split(';').next())
         .unwrap_or_default()
         .trim()
+}
+
+/// Refuses a `charset` other than UTF-8, the only one of JSON (RFC 8259 section 8.1).
+fn require_utf8(headers: &HeaderMap) -> Result<(), Rejection> {
+    let content_type = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
+    let parameters = content_type.unwrap_or_default().split(';').skip(1);
+    for parameter in parameters {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        if !name.trim().eq_ignore_ascii_case("charset") {
+            continue;
+        }
+        let charset = value.trim().trim_matches('"');
+        if !["utf-8", "utf8"]
+            .iter()
+            .any(|utf8| charset.eq_ignore_ascii_case(utf8))
+        {
+            return Err(unsupported("charset", charset));
+        }
+    }
+    Ok(())
+}
+
+/// How a body is compressed.
+#[derive(Clone, Copy, Debug)]
+enum Coding {
+    Deflate,
+    Gzip,
+    Identity,
+}
+
+impl Coding {
+    fn of(headers: &HeaderMap) -> Result<Self, Rejection> {
+        let mut found = Self::Identity;
+        for field in headers.get_all(CONTENT_ENCODING) {
+            for name in field.to_str().unwrap_or("?").split(',').map(str::trim) {
+                let coding = match name.to_ascii_lowercase().as_str() {
+                    "" | "identity" => continue,
+                    "gzip" | "x-gzip" => Self::Gzip,
+                    "deflate" => Self::Deflate,
+                    _ => return Err(unsupported("content encoding", name)),
+                };
+                // Compressed twice, a little expands to very much.
+                if !matches!(found, Self::Identity) {
+                    return Err(unsupported("content encoding", "more than one"));
+                }
+                found = coding;
+            }
+        }
+        Ok(found)
+    }
+
+    /// The body as it was before it was compressed; `None` when that is longer than `max`.
+    async fn inflate(self, body: Bytes, max: usize) -> io::Result<Option<Bytes>> {
+        let mut reader: Box<dyn io::Read + Send> = match self {
+            Self::Identity => return Ok(Some(body)),
+            Self::Gzip => Box::new(MultiGzDecoder::new(body.reader())),
+            Self::Deflate => Box::new(ZlibDecoder::new(body.reader())),
+        };
+        let mut inflated = Vec::new();
+        loop {
+            let room = max.saturating_add(1) - inflated.len();
+            let step = u64::try_from(room.min(INFLATE_STEP)).unwrap_or(u64::MAX);
+            if reader.by_ref().take(step).read_to_end(&mut inflated)? == 0 {
+                return Ok(Some(inflated.into()));
+            }
+            if inflated.len() > max {
+                return Ok(None);
+            }
+            // Other requests on this thread go on in between.
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+fn unsupported(what: &str, name: &str) -> Rejection {
+    let shown =
+        name.len() <= MAX_SHOWN_NAME && name.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
+    let message = if shown {
+        format!("unsupported {what} \"{name}\"")
+    } else {
+        format!("unsupported {what}")
+    };
+    Rejection::new(RejectionKind::BadRequest)
+        .with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE)
+        .with_message(message)
+}
+
+/// Some programs put the mark before every text that they write.
+fn without_byte_order_mark(body: Bytes) -> Bytes {
+    const MARK: &[u8] = "\u{feff}".as_bytes();
+    if body.starts_with(MARK) {
+        body.slice(MARK.len()..)
+    } else {
+        body
+    }
 }
 
 fn is_json(media_type: &str) -> bool {

@@ -314,13 +314,123 @@ async fn bad_bodies_are_refused_unsent() {
         let told_body = text(answer).await;
         assert!(told_body.contains(told), "{told_body}");
     }
-    let mut compressed = post(CHAT, "{}");
-    compressed
-        .headers_mut()
-        .insert("content-encoding", "gzip".parse().unwrap());
-    assert_eq!(send(&service, compressed).await.status(), 400);
     let json_form = post("/v1/audio/transcriptions", "{}");
     assert_eq!(send(&service, json_form).await.status(), 400);
+    assert_eq!(upstream.request_count(), 0);
+}
+
+fn packed(coding: &str, body: &[u8]) -> Vec<u8> {
+    use std::io::Write as _;
+    let level = flate2::Compression::best();
+    if coding == "deflate" {
+        let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), level);
+        encoder.write_all(body).unwrap();
+        encoder.finish().unwrap()
+    } else {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), level);
+        encoder.write_all(body).unwrap();
+        encoder.finish().unwrap()
+    }
+}
+
+fn coded(content_type: &str, coding: &str, body: Vec<u8>) -> Request<Body> {
+    let mut request = Request::post(CHAT).header("content-type", content_type);
+    if !coding.is_empty() {
+        request = request.header("content-encoding", coding);
+    }
+    request.body(Body::from(body)).unwrap()
+}
+
+#[tokio::test]
+async fn what_was_compressed_or_marked_is_json_like_any() {
+    let upstream = Upstream::start(Reply::chat("hello"));
+    let service = service(vec![openai(&upstream.url("/v1"))]);
+    let chat = br#"{"model":"gpt-4.1"}"#;
+    let marked = [b"\xef\xbb\xbf", &chat[..]].concat();
+    for (content_type, coding, body) in [
+        ("application/json", "identity", chat.to_vec()),
+        ("application/json", "gzip", packed("gzip", chat)),
+        ("application/json", "X-GZIP, identity", packed("gzip", chat)),
+        ("application/json", "deflate", packed("deflate", chat)),
+        ("application/json", "gzip", packed("gzip", &marked)),
+        ("application/json", "", marked.clone()),
+        ("application/json; charset=\"UTF-8\"", "", chat.to_vec()),
+        ("application/json;charset=utf8", "", chat.to_vec()),
+    ] {
+        let answer = send(&service, coded(content_type, coding, body)).await;
+        assert_eq!(answer.status(), 200, "{content_type} {coding}");
+        let received = upstream.last_request();
+        assert_eq!(&*received.body, chat, "{content_type} {coding}");
+        assert_eq!(received.header("content-encoding"), None);
+        assert_eq!(received.header("content-length"), Some("19"));
+    }
+}
+
+#[tokio::test]
+async fn codings_that_cannot_be_read_are_refused_unsent() {
+    let upstream = Upstream::start(Reply::chat("hello"));
+    let service = service(vec![openai(&upstream.url("/v1"))]);
+    let long = format!("{{\"a\":\"{}\"}}", "x".repeat(11 * 1024 * 1024));
+    let half = packed("gzip", b"{}")[..15].to_vec();
+    let json = "application/json";
+    for (content_type, coding, body, status, told) in [
+        (
+            json,
+            "br",
+            b"{}".to_vec(),
+            415,
+            "unsupported content encoding \"br\"",
+        ),
+        (json, "gzip, gzip", b"{}".to_vec(), 415, "more than one"),
+        (
+            "application/json; charset=iso-8859-1",
+            "",
+            b"{}".to_vec(),
+            415,
+            "unsupported charset \"iso-8859-1\"",
+        ),
+        (
+            json,
+            "gzip",
+            b"{}".to_vec(),
+            400,
+            "could not be decompressed",
+        ),
+        (json, "gzip", half, 400, "could not be decompressed"),
+        (
+            json,
+            "deflate",
+            b"{}".to_vec(),
+            400,
+            "could not be decompressed",
+        ),
+        (
+            json,
+            "deflate",
+            packed("deflate", b"{}")[..3].to_vec(),
+            400,
+            "",
+        ),
+        (
+            json,
+            "gzip",
+            packed("gzip", long.as_bytes()),
+            413,
+            "too large",
+        ),
+        (
+            json,
+            "deflate",
+            packed("deflate", long.as_bytes()),
+            413,
+            "too large",
+        ),
+    ] {
+        let answer = send(&service, coded(content_type, coding, body)).await;
+        assert_eq!(answer.status(), status, "{content_type} {coding}");
+        let text = text(answer).await;
+        assert!(text.contains(&told.replace('"', "\\\"")), "{text}");
+    }
     assert_eq!(upstream.request_count(), 0);
 }
 
