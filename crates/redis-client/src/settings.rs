@@ -67,6 +67,10 @@ impl RedisTls {
         self
     }
 
+    const fn is_given(&self) -> bool {
+        self.accepts_any || self.ca.is_some() || self.cert.is_some() || self.key.is_some()
+    }
+
     /// Accepts any certificate. Whoever can redirect the traffic then reads and changes everything in it; use it
     /// only where nobody else is on the way.
     #[must_use]
@@ -90,7 +94,7 @@ impl RedisSettings {
     /// as percent escapes.
     ///
     /// # Errors
-    /// All problems, under the keys `url`, `url[1]`, `tls.ca` and so on. They show no URL and no key.
+    /// All problems, under the keys `url`, `url[1]`, `tls.ca` and so on; `tls` when it is given and no URL asks for it. They show no URL and no key.
     pub fn new<'a>(
         urls: impl IntoIterator<Item = &'a SecretString>,
         tls: &RedisTls,
@@ -115,6 +119,13 @@ impl RedisSettings {
                 None
             })
         } else {
+            // Whoever names certificates must not find out later that nothing was encrypted.
+            if settings.is_some() && tls.is_given() {
+                found.push(ConfigError::new(
+                    "tls",
+                    "has no effect on redis://: write rediss:// for TLS, or remove it",
+                ));
+            }
             None
         };
         match settings {
@@ -308,11 +319,25 @@ mod tests {
     }
 
     #[test]
-    fn tls_files_are_read_for_rediss_only() {
+    fn tls_is_for_rediss_only() {
+        assert!(
+            !settings(&["redis://a"], &RedisTls::default())
+                .unwrap()
+                .uses_tls()
+        );
+        let any = RedisTls::default().dangerous_accept_any_certificate();
         let tls = RedisTls::default()
             .with_ca("/does/not/exist")
             .with_cert("/nor/this");
-        assert!(!settings(&["redis://a"], &tls).unwrap().uses_tls());
+        for (url, tls) in [
+            ("redis://a", &tls),
+            ("redis://a", &any),
+            ("redis+sentinel://a/m", &any),
+        ] {
+            let found = settings(&[url], tls).unwrap_err();
+            let keys: Vec<_> = found.iter().map(|(key, _)| key.as_str()).collect();
+            assert_eq!(keys, ["tls"], "{found:?}");
+        }
         let found = settings(&["rediss://a"], &tls).unwrap_err();
         let keys: Vec<_> = found.iter().map(|(key, _)| key.as_str()).collect();
         assert_eq!(keys, ["tls.ca", "tls.key"], "{found:?}");
