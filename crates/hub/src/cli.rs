@@ -18,9 +18,9 @@ pub(crate) enum Command {
     Healthcheck(HealthcheckArgs),
     /// Serve without a file or a provider key: token made at start, echo target, all hardening on.
     Quickstart {
-        /// The port on 127.0.0.1; 0 lets the system pick one.
-        #[arg(long, default_value_t = 3000)]
-        port: u16,
+        /// The port on 127.0.0.1; 0 lets the system pick one. `PROACTIONS_HUB_PORT`, or else 3000, unless given.
+        #[arg(long)]
+        port: Option<u16>,
     },
     /// Serve what a configuration says.
     Serve(ConfigFile),

@@ -9,9 +9,18 @@ use crate::LocalAddrs;
 use crate::program::{Failure, serve};
 
 const CONFIG: &str = include_str!("quickstart.yaml");
+const DEFAULT_PORT: &str = "3000";
 
 /// Serves `quickstart.yaml` with secrets made now, and prints how to use it.
-pub(crate) fn run(port: u16) -> Result<(), Failure> {
+pub(crate) fn run(port: Option<u16>) -> Result<(), Failure> {
+    // Compose files pass variables on that are not set as empty ones.
+    let variable = || {
+        std::env::var("PROACTIONS_HUB_PORT")
+            .ok()
+            .filter(|port| !port.is_empty())
+    };
+    let port = port.map(|port| port.to_string()).or_else(variable);
+    let port = port.as_deref().unwrap_or(DEFAULT_PORT);
     let (Ok(token), Ok(cookie_secret)) = (random_hex(), random_hex()) else {
         return Err(Failure::to_start(
             "the operating system has no random bytes to give",
@@ -19,7 +28,7 @@ pub(crate) fn run(port: u16) -> Result<(), Failure> {
     };
     let loaded = Loader::from_text("quickstart.yaml", CONFIG)
         .env([
-            ("QUICKSTART_PORT", port.to_string()),
+            ("QUICKSTART_PORT", port.to_owned()),
             ("QUICKSTART_TOKEN", token.clone()),
             ("QUICKSTART_COOKIE_SECRET", cookie_secret),
         ])

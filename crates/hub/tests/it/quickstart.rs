@@ -49,6 +49,27 @@ async fn what_it_prints_works_when_pasted() {
 }
 
 #[tokio::test]
+async fn the_port_is_the_flags_or_else_the_variables() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let variable = [("PROACTIONS_HUB_PORT", port.clone())];
+    let mut process = HubProcess::start(BINARY, ["quickstart".to_owned()], variable.clone());
+    assert_eq!(process.exit_code().await, 1);
+    let said = process.stderr().join("\n");
+    assert!(said.contains(&port), "{said}");
+
+    let args = ["quickstart", "--port", "0"].map(str::to_owned);
+    let mut process = HubProcess::start(BINARY, args, variable);
+    process.address("Serving on").await;
+    process.terminate();
+    assert_eq!(process.exit_code().await, 0);
+
+    let wrong = [("PROACTIONS_HUB_PORT", "http".to_owned())];
+    let mut process = HubProcess::start(BINARY, ["quickstart".to_owned()], wrong);
+    assert_eq!(process.exit_code().await, 2);
+}
+
+#[tokio::test]
 async fn a_port_that_is_taken_is_told_in_plain_words() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
