@@ -315,6 +315,50 @@ fn a_long_text_is_cut_before_a_word() {
     );
 }
 
+#[test]
+fn no_spelling_of_the_surroundings_lets_a_secret_through() {
+    let redactor = redactor();
+    for text in [
+        "GET /x?password=%22a%22Q9zq",
+        "GET /x?apiKey=%27%27Q9zq HTTP/1.1",
+        "?token=%27ab%27Q9zq",
+        "{\"u\":\"/x?token=\\\"a\\\"Q9zq&b=c\"}",
+        "u=https%3A%2F%2Fx%3Ftoken%3D%2522a%2522Q9zq%26c%3Dd",
+        "\u{2022} token=Q9zq",
+        "\u{3010}token\u{3011}=Q9zq",
+        "%E2%80%A2token=Q9zq",
+        "a%C2%A0password=Q9zq",
+        "password%EF%BC%9AQ9zq",
+        "\u{201e}token\u{201c}: \u{201e}a Q9zq\u{201c}",
+        "\u{ab}token\u{bb} : \u{ab}a Q9zq\u{bb}",
+        "token: \u{2018}a Q9zq\u{2019}",
+        "token=\u{201c}a Q9zq",
+        "Bearer\u{3000}Q9zq",
+        "Bearer%C2%A0Q9zq",
+        "Bearer\u{2009}\u{a0}Q9zq",
+        "%42earer%20Q9zq",
+        "?q=Bearer%09Q9zq",
+        "?q=Bearer%0D%0A%20Q9zq",
+        "{\"a\":\"Bearer\\tQ9zq\"}",
+        "eyJhbGciOiJI%2EeyJzdWIiOiIx%2EQ9zq",
+        "eyJhbGciOiJI%252EeyJzdWIiOiIx%252EQ9zq",
+        "sk%2Dabcdefgh1234Q9zq",
+        "%73k%2Dabcdefgh1234Q9zq",
+        "ghp%5Fabcdefgh1234abcdQ9zq",
+        "%3Ctoken%3EQ9zq%3C/token%3E",
+        "%253Ctoken%253EQ9zq%253C/token%253E",
+        "\\u003ctoken\\u003eQ9zq\\u003c/token",
+    ] {
+        let redacted = redactor.redact_text(text);
+        assert!(!redacted.contains("Q9zq"), "{text} -> {redacted}");
+        // A request target holds no space.
+        if !text.contains(' ') {
+            let redacted = redactor.redact_url(text);
+            assert!(!redacted.contains("Q9zq"), "{text} -> {redacted}");
+        }
+    }
+}
+
 /// Texts that cost a lot if any part of them is looked at again and again.
 #[test]
 fn awkward_texts_are_read_in_one_go() {
