@@ -67,10 +67,6 @@ impl RedisTls {
         self
     }
 
-    const fn is_given(&self) -> bool {
-        self.accepts_any || self.ca.is_some() || self.cert.is_some() || self.key.is_some()
-    }
-
     /// Accepts any certificate. Whoever can redirect the traffic then reads and changes everything in it; use it
     /// only where nobody else is on the way.
     #[must_use]
@@ -94,7 +90,7 @@ impl RedisSettings {
     /// as percent escapes.
     ///
     /// # Errors
-    /// All problems, under the keys `url`, `url[1]`, `tls.ca` and so on; `tls` when it is given and no URL asks for it. They show no URL and no key.
+    /// All problems, under the keys `url`, `url[1]`, `tls.ca` and so on. They show no URL and no key.
     pub fn new<'a>(
         urls: impl IntoIterator<Item = &'a SecretString>,
         tls: &RedisTls,
@@ -119,13 +115,6 @@ impl RedisSettings {
                 None
             })
         } else {
-            // Whoever names certificates must not find out later that nothing was encrypted.
-            if settings.is_some() && tls.is_given() {
-                found.push(ConfigError::new(
-                    "tls",
-                    "has no effect on redis://: write rediss:// for TLS, or remove it",
-                ));
-            }
             None
         };
         match settings {
@@ -319,25 +308,11 @@ mod tests {
     }
 
     #[test]
-    fn tls_is_for_rediss_only() {
-        assert!(
-            !settings(&["redis://a"], &RedisTls::default())
-                .unwrap()
-                .uses_tls()
-        );
-        let any = RedisTls::default().dangerous_accept_any_certificate();
+    fn tls_files_are_read_for_rediss_only() {
         let tls = RedisTls::default()
             .with_ca("/does/not/exist")
             .with_cert("/nor/this");
-        for (url, tls) in [
-            ("redis://a", &tls),
-            ("redis://a", &any),
-            ("redis+sentinel://a/m", &any),
-        ] {
-            let found = settings(&[url], tls).unwrap_err();
-            let keys: Vec<_> = found.iter().map(|(key, _)| key.as_str()).collect();
-            assert_eq!(keys, ["tls"], "{found:?}");
-        }
+        assert!(!settings(&["redis://a"], &tls).unwrap().uses_tls());
         let found = settings(&["rediss://a"], &tls).unwrap_err();
         let keys: Vec<_> = found.iter().map(|(key, _)| key.as_str()).collect();
         assert_eq!(keys, ["tls.ca", "tls.key"], "{found:?}");
