@@ -145,6 +145,13 @@ pub struct RedisTlsConfig {
     pub key: Option<SecretString>,
 }
 
+impl RedisTlsConfig {
+    /// Whether anything is asked for that plain connections cannot give.
+    const fn is_given(&self) -> bool {
+        self.ca.is_some() || self.cert.is_some() || self.key.is_some()
+    }
+}
+
 impl Default for RedisTlsConfig {
     fn default() -> Self {
         Self {
@@ -278,6 +285,10 @@ impl SessionConfig {
             let remote = |url: &SecretString| is_remote_plain_redis(url.expose_secret());
             client.url.as_slice().iter().any(remote)
         });
+        let encrypted = self.redis_client.iter().any(|client| {
+            let asks = |url: &SecretString| url.expose_secret().starts_with("rediss");
+            client.url.as_slice().iter().any(asks)
+        });
         let all = [
             (
                 !cookie.http_only,
@@ -303,6 +314,11 @@ impl SessionConfig {
                 self.store == StoreKind::Redis && plain_redis,
                 "redis_client.url",
                 "sessions travel to another host unencrypted; rediss:// encrypts them",
+            ),
+            (
+                tls.is_some_and(RedisTlsConfig::is_given) && !encrypted,
+                "redis_client.tls",
+                "has no effect on redis://; rediss:// asks for TLS",
             ),
         ];
         all.into_iter()

@@ -304,3 +304,25 @@ mod file {
         }
     }
 }
+
+#[test]
+fn tls_that_no_url_asks_for_is_warned_of() {
+    for (url, ca, warned) in [
+        ("redis://localhost", Some("/ca.pem"), true),
+        ("redis://localhost", None, false),
+        ("rediss://localhost", Some("/ca.pem"), false),
+        ("rediss+sentinel://localhost/main", Some("/ca.pem"), false),
+    ] {
+        let mut config = with_secret();
+        config.store = StoreKind::Redis;
+        let mut client = RedisClientConfig {
+            url: SecretList::from_iter([url]),
+            ..RedisClientConfig::default()
+        };
+        client.tls.ca = ca.map(str::to_owned);
+        config.redis_client = Some(client);
+        let keys: Vec<_> = config.warnings().into_iter().map(|p| p.key).collect();
+        let wanted: &[&str] = if warned { &["redis_client.tls"] } else { &[] };
+        assert_eq!(keys, wanted, "{url}");
+    }
+}

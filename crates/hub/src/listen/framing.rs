@@ -90,14 +90,7 @@ pub(super) fn too_large(bytes: &[u8]) -> Malformed {
 /// Whether a whole head has exactly one meaning; if so, what body follows it.
 pub(super) fn check_head(head: &[u8], max_headers: usize) -> Result<Body, Malformed> {
     // Each line keeps the carriage return of its end, so that the last one loses no more than the others.
-    let mut lines = lines(
-        head.strip_suffix(
-            b"
-
-",
-        )
-        .ok_or(Malformed::LineEnd)?,
-    );
+    let mut lines = lines(head.strip_suffix(b"\n\r\n").ok_or(Malformed::LineEnd)?);
     let http11 = check_request_line(lines.next().unwrap_or_default())?;
     let mut length = None;
     let mut chunked = false;
