@@ -129,9 +129,15 @@ impl Question {
     }
 
     fn unhealthy(&self, why: &str) -> Failure {
-        let asks_back = self.own_tls.as_ref().is_some_and(|tls| {
-            tls.client_certificates == ClientCertificates::Required && why.contains("alert")
-        });
+        // In TLS 1.3 the alert comes after the client's part of the handshake, and the end of the connection may get
+        // ahead of it.
+        let refused = ["alert", "closed", "reset"]
+            .iter()
+            .any(|word| why.contains(word));
+        let asks_back = self
+            .own_tls
+            .as_ref()
+            .is_some_and(|tls| tls.client_certificates == ClientCertificates::Required && refused);
         let hint = if asks_back {
             "; the hub asks for a client certificate: name one with --client-cert and --client-key"
         } else {
