@@ -27,6 +27,7 @@ use crate::outside::Outside;
 use crate::panic_guard::PanicGuardLayer;
 use crate::pipeline::Pipeline;
 use crate::readiness::Readiness;
+use crate::request_metrics::RequestMetricsLayer;
 use crate::routes::{RouteTable, Router};
 use crate::tls;
 
@@ -183,6 +184,7 @@ pub(crate) fn internal(
         .layer(TrustProxyLayer::new(TrustProxy::default()))
         .layer(parts.request_ids.clone())
         .layer(AccessLogLayer::new(logging.clone()))
+        .layer(RequestMetricsLayer::new())
         .layer(SecureHeadersLayer::new(policies.secure_headers.clone()))
         .layer(PanicGuardLayer)
         .layer(HeadLimitLayer(HeadLimits {
@@ -254,6 +256,8 @@ pub(crate) fn pipeline(
         .layer(parts.request_ids.clone())
         // Sees each answer that anything below gives, and the end of its body.
         .layer(AccessLogLayer::new(logging.clone()))
+        // Counts what the access log tells.
+        .layer(RequestMetricsLayer::new())
         // On every answer from below, the one for a panic included.
         .layer(SecureHeadersLayer::new(policies.secure_headers.clone()))
         // A panic below costs that request alone.

@@ -45,6 +45,7 @@ mod program;
 mod quickstart;
 mod readiness;
 mod reload;
+mod request_metrics;
 mod routes;
 mod shutdown;
 mod tls;

@@ -38,6 +38,7 @@ impl Places {
         }
         taken.total += 1;
         taken.by_address.insert(key, of_address + 1);
+        metrics::gauge!("hub_connections_open").increment(1.0);
         Some(Place {
             places: self.clone(),
             key,
@@ -83,6 +84,7 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut taken = self.places.lock();
         taken.total = taken.total.saturating_sub(1);
+        metrics::gauge!("hub_connections_open").decrement(1.0);
         if let Some(count) = taken.by_address.get_mut(&self.key) {
             *count -= 1;
             if *count == 0 {

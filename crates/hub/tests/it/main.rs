@@ -26,6 +26,7 @@ mod http2;
 mod internal;
 mod limits;
 mod listener;
+mod metrics;
 mod paths;
 mod providers;
 mod quickstart;
