@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep};
@@ -128,7 +129,12 @@ async fn connection(mut stream: TcpStream, answers: Arc<Answers>) -> io::Result<
             Scenario::Chat => stream.write_all(&answers.chat).await?,
             Scenario::Large64k => stream.write_all(&answers.large64k).await?,
             Scenario::Large1m => stream.write_all(&answers.large1m).await?,
-            Scenario::Huge => stream.write_all(&answers.huge).await?,
+            Scenario::Huge => {
+                // The upstream of a real hub is another machine. Its megabytes of send buffers must not fill this
+                // one's memory for TCP.
+                SockRef::from(&stream).set_send_buffer_size(64 * 1024)?;
+                stream.write_all(&answers.huge).await?;
+            }
             Scenario::Burst => stream.write_all(&answers.burst).await?,
             Scenario::First => {
                 let whole = [stream_head(), chunk(&event()), end()].concat();
