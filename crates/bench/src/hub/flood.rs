@@ -17,7 +17,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::client::{Connection, nanos, percentile};
 use crate::report::{Budgets, Repeats, Table, number};
-use crate::subject::{Kind, Programs, Special, Subject};
+use crate::subject::{Kind, Programs, Special, Subject, cpu_of};
 use crate::upstream::Scenario;
 
 /// Slow clients of each kind.
@@ -25,6 +25,8 @@ const SLOW: usize = 2_000;
 /// Good requests beside them.
 const GOOD: u64 = 1_000;
 const GOOD_CLIENTS: usize = 4;
+/// Between two good requests of a client: they go on until the last slow client is gone, the cutting of them included.
+const PAUSE: Duration = Duration::from_millis(32);
 /// Good requests on one connection, so that new connections are among what is measured.
 const ON_ONE: usize = 25;
 /// The deadline of every phase in this hub.
@@ -97,7 +99,7 @@ pub(crate) async fn flood(programs: &Programs, budgets: &mut Budgets) -> io::Res
         "flooded p50 / p99 ms",
         "p99 ratio",
         "good ones failed",
-        "slow ones open meanwhile",
+        "slow ones open at first",
         "all closed after, s",
         "RSS before / peak / after, MiB",
     ]);
@@ -116,7 +118,7 @@ pub(crate) async fn flood(programs: &Programs, budgets: &mut Budgets) -> io::Res
             &both(&found.flooded),
             &number(ratio),
             &found.failed.to_string(),
-            &format!("{} to {}", found.open[1], found.open[0]),
+            &found.open.to_string(),
             &number(closed),
             &format!("{} / {} / {}", number(before), number(peak), number(after)),
         ]);
@@ -147,8 +149,8 @@ struct Flooded {
     unloaded: Vec<u64>,
     flooded: Vec<u64>,
     failed: u64,
-    /// Slow clients open when the good requests began, and when they had ended.
-    open: [usize; 2],
+    /// Slow clients open when the good requests began.
+    open: usize,
     /// After the last one was there; none if some were open still at the end.
     closed: Option<Duration>,
     /// In KiB: before, at most, after.
@@ -198,32 +200,23 @@ async fn one(kind: Slow, programs: &Programs) -> io::Result<Flooded> {
     if kind == Slow::Read {
         until_quiet(&subject).await?;
     }
-    let peak = Arc::new(AtomicU64::new(0));
     let begun_with = flood.open_now();
-    let watched = async {
-        loop {
-            let now = subject.memory().now as u64;
-            peak.fetch_max(now, Relaxed);
-            sleep(Duration::from_millis(25)).await;
-        }
-    };
-    let (flooded, failed) = tokio::select! {
-        ran = good(&reach, &request) => ran?,
-        () = watched => return Err(io::Error::other("the watch ended")),
-    };
-    let ended_with = flood.open_now();
-    let end = last_opened + CLOSED_BY + Duration::from_secs(4);
     // Idle connections to the upstream stay open; those that the good requests left are among them.
     let enough = quiet + 64;
-    let mut closed = None;
-    while Instant::now() < end {
-        peak.fetch_max(subject.memory().now as u64, Relaxed);
-        if flood.open_now() == 0 || (kind == Slow::Read && subject.open_files() <= enough) {
-            closed = Some(last_opened.elapsed());
-            break;
+    let watched = async {
+        let (mut peak, mut closed) = (0.0, None);
+        let end = last_opened + CLOSED_BY + Duration::from_secs(4);
+        while closed.is_none() && Instant::now() < end {
+            peak = subject.memory().now.max(peak);
+            if flood.open_now() == 0 || (kind == Slow::Read && subject.open_files() <= enough) {
+                closed = Some(last_opened.elapsed());
+            }
+            sleep(Duration::from_millis(50)).await;
         }
-        sleep(Duration::from_millis(25)).await;
-    }
+        (peak, closed)
+    };
+    let (ran, (peak, closed)) = tokio::join!(good(&reach, &request), watched);
+    let (flooded, failed) = ran?;
     flood.end();
     sleep(Duration::from_millis(500)).await;
     let after = subject.memory().now;
@@ -231,20 +224,21 @@ async fn one(kind: Slow, programs: &Programs) -> io::Result<Flooded> {
         unloaded,
         flooded,
         failed,
-        open: [begun_with, ended_with],
+        open: begun_with,
         closed,
-        memory: [before, peak.load(Relaxed) as f64, after],
+        memory: [before, peak, after],
     })
 }
 
-/// Waits until the answers have filled the buffers: until then it is 2,000 busy transfers that are measured, not 2,000
-/// readers that are slow.
+/// Waits until the answers have filled the buffers: until then it is 2,000 busy transfers that are measured, and the
+/// upstream's work on this machine, not 2,000 readers that are slow.
 async fn until_quiet(subject: &Subject) -> io::Result<()> {
-    let mut seen = subject.cpu()?;
+    let both = || Ok::<_, io::Error>(subject.cpu()? + cpu_of(std::process::id())?);
+    let mut seen = both()?;
     let end = Instant::now() + DEADLINE / 2;
     while Instant::now() < end {
         sleep(Duration::from_millis(200)).await;
-        let now = subject.cpu()?;
+        let now = both()?;
         // A tenth of one core, in microseconds.
         if now - seen < 20_000.0 {
             break;
@@ -308,6 +302,7 @@ async fn good(reach: &Reach, request: &Arc<[u8]>) -> io::Result<(Vec<u64>, u64)>
                     }
                     _ => failed += 1,
                 }
+                sleep(PAUSE).await;
             }
             (times, failed)
         });

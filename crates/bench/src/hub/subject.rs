@@ -183,19 +183,7 @@ impl Subject {
 
     /// Microseconds that its threads have run so far, those of its children included.
     pub(crate) fn cpu(&self) -> io::Result<f64> {
-        let mut nanoseconds = 0.0;
-        for process in self.processes() {
-            for task in fs::read_dir(format!("/proc/{process}/task"))? {
-                // A thread may have ended since.
-                let text = fs::read_to_string(task?.path().join("schedstat")).unwrap_or_default();
-                let ran = text
-                    .split(' ')
-                    .next()
-                    .and_then(|ran| ran.parse::<f64>().ok());
-                nanoseconds += ran.unwrap_or_default();
-            }
-        }
-        Ok(nanoseconds / 1000.0)
+        self.processes().into_iter().map(cpu_of).sum()
     }
 
     /// Resident memory now and at its highest, in KiB.
@@ -242,6 +230,21 @@ impl Subject {
         let children = children.split_whitespace().filter_map(|id| id.parse().ok());
         std::iter::once(parent).chain(children).collect()
     }
+}
+
+/// Processor time of a process so far, in microseconds.
+pub(crate) fn cpu_of(process: u32) -> io::Result<f64> {
+    let mut nanoseconds = 0.0;
+    for task in fs::read_dir(format!("/proc/{process}/task"))? {
+        // A thread may have ended since.
+        let text = fs::read_to_string(task?.path().join("schedstat")).unwrap_or_default();
+        let ran = text
+            .split(' ')
+            .next()
+            .and_then(|ran| ran.parse::<f64>().ok());
+        nanoseconds += ran.unwrap_or_default();
+    }
+    Ok(nanoseconds / 1000.0)
 }
 
 /// Memory in KiB.

@@ -26,6 +26,13 @@ use crate::BoxError;
 /// How long a proxy's answer to CONNECT may be, in bytes.
 const MAX_CONNECT_ANSWER: usize = 8 * 1024;
 
+/// What the kernel holds of an answer that is not read yet, in bytes; Linux takes twice as much for its own account.
+///
+/// Left to itself it grows to half a megabyte and more behind a client that stopped reading. Some thousands of those
+/// would fill the memory that the system has for TCP, and it would then drop everybody's packets. The price is that one
+/// connection carries at most about as much per round trip.
+const RECEIVE_BUFFER: usize = 128 * 1024;
+
 /// Makes connections as an [`EgressPolicy`] allows them: to an upstream, or to the proxy before it.
 #[derive(Clone)]
 pub(crate) struct EgressConnector {
@@ -54,6 +61,7 @@ impl EgressConnector {
             http.enforce_http(false);
             http.set_nodelay(true);
             http.set_keepalive(Some(Duration::from_secs(60)));
+            http.set_recv_buffer_size(Some(RECEIVE_BUFFER));
             http
         };
         Self {

@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::Limits;
+use super::guard::Verdicts;
 use super::places::Place;
 
 /// What a connection is doing, kept so cheaply that every read and write can note it.
@@ -25,7 +27,13 @@ pub(super) struct Activity {
     silent_since: AtomicU64,
     idle_since: AtomicU64,
     head_since: AtomicU64,
-    unread_since: AtomicU64,
+    /// Parts of answers that were handed out to be sent, and are not sent whole.
+    unsent: AtomicUsize,
+    /// Whether the client has taken any of them since somebody looked.
+    taken: AtomicBool,
+    taken_since: AtomicU64,
+    missed: Notify,
+    verdicts: Arc<Verdicts>,
 }
 
 /// Why a connection was cut.
@@ -69,7 +77,11 @@ impl Activity {
             silent_since: AtomicU64::new(silent_since),
             idle_since: AtomicU64::new(0),
             head_since: AtomicU64::new(head_since),
-            unread_since: AtomicU64::new(0),
+            unsent: AtomicUsize::new(0),
+            taken: AtomicBool::new(false),
+            taken_since: AtomicU64::new(0),
+            missed: Notify::new(),
+            verdicts: Arc::default(),
         }
     }
 
@@ -83,6 +95,7 @@ impl Activity {
 
     /// The connection has become a tunnel and stays busy until it is closed.
     pub(super) fn upgraded(&self) {
+        self.verdicts.upgraded();
         self.take_up_work();
     }
 
@@ -92,25 +105,33 @@ impl Activity {
         }
     }
 
-    /// How often [`Self::overdue`] must be asked for deadlines to be kept within a quarter.
-    pub(super) fn check_interval(&self) -> Duration {
-        let Limits {
-            first_byte,
-            head,
-            idle,
-            write,
-            ..
-        } = self.limits;
-        (first_byte.min(head).min(idle).min(write) / 4)
-            .clamp(Duration::from_millis(25), Duration::from_secs(5))
+    /// Wakes who waits in [`Self::woken_overdue`].
+    pub(super) fn wake_overdue(&self) {
+        self.missed.notify_one();
     }
 
+    /// Waits until the watchdog has found that a deadline was missed, and it is missed still.
+    pub(super) async fn woken_overdue(&self) -> Overdue {
+        loop {
+            self.missed.notified().await;
+            if let Some(overdue) = self.overdue() {
+                return overdue;
+            }
+        }
+    }
+
+    /// The deadline that was missed, if one was. It has to be asked now and again, for it also notes what the client
+    /// has taken since.
     pub(super) fn overdue(&self) -> Option<Overdue> {
+        let now = self.now();
         let passed = |since: &AtomicU64, limit: Duration| {
             let since = since.load(Relaxed);
-            since != 0 && self.now().saturating_sub(since) >= millis(limit)
+            since != 0 && now.saturating_sub(since) >= millis(limit)
         };
-        if passed(&self.unread_since, self.limits.write) {
+        if self.taken.swap(false, Relaxed) {
+            self.taken_since.store(now, Relaxed);
+        }
+        if self.unsent.load(Relaxed) > 0 && passed(&self.taken_since, self.limits.write) {
             Some(Overdue::Unread)
         } else if self.in_flight.load(Relaxed) > 0 {
             None
@@ -125,11 +146,37 @@ impl Activity {
         }
     }
 
+    /// Where the guard tells what it found.
+    pub(super) fn verdicts(&self) -> &Arc<Verdicts> {
+        &self.verdicts
+    }
+
     fn request_ended(&self) {
         if self.in_flight.fetch_sub(1, Relaxed) == 1 {
             self.busy.fetch_sub(1, Relaxed);
-            self.idle_since.store(self.now(), Relaxed);
+            if self.verdicts.holds_a_head() {
+                self.head_since.store(self.now(), Relaxed);
+            } else {
+                self.idle_since.store(self.now(), Relaxed);
+            }
         }
+    }
+
+    fn part_began(&self) {
+        self.take_up_work();
+        if self.unsent.fetch_add(1, Relaxed) == 0 {
+            self.taken.store(true, Relaxed);
+        }
+    }
+
+    fn part_taken(&self) {
+        self.taken.store(true, Relaxed);
+    }
+
+    fn part_ended(&self) {
+        self.part_taken();
+        self.unsent.fetch_sub(1, Relaxed);
+        self.request_ended();
     }
 
     fn bytes_arrived(&self) {
@@ -142,15 +189,6 @@ impl Activity {
             && self.head_since.load(Relaxed) == 0
         {
             self.head_since.store(self.now(), Relaxed);
-        }
-    }
-
-    fn write_blocked(&self, blocked: bool) {
-        let since = self.unread_since.load(Relaxed);
-        match (blocked, since) {
-            (true, 0) => self.unread_since.store(self.now(), Relaxed),
-            (false, 1..) => self.unread_since.store(0, Relaxed),
-            _ => {}
         }
     }
 
@@ -171,9 +209,17 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX - 1)
 }
 
-/// A request under way, until its answer has been sent or dropped.
+/// A request under way, until the whole answer was handed out to be sent, or dropped.
 #[derive(Debug)]
 pub(super) struct InFlight(Arc<Activity>);
+
+impl InFlight {
+    /// Watches over a part of the answer until it is dropped.
+    pub(super) fn part(&self) -> Part {
+        self.0.part_began();
+        Part(Arc::clone(&self.0))
+    }
+}
 
 impl Drop for InFlight {
     fn drop(&mut self) {
@@ -181,8 +227,25 @@ impl Drop for InFlight {
     }
 }
 
+/// A part of an answer on its way to the client.
+#[derive(Debug)]
+pub(super) struct Part(Arc<Activity>);
+
+impl Part {
+    /// The client's side has taken some of it.
+    pub(super) fn taken(&self) {
+        self.0.part_taken();
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        self.0.part_ended();
+    }
+}
+
 pin_project! {
-    /// A stream that notes what it does. It holds the connection's place for as long as it is open, also when it has
+    /// A stream that notes what it reads. It holds the connection's place for as long as it is open, also when it has
     /// become a WebSocket and the connection is done with it.
     #[derive(Debug)]
     pub(super) struct Watched<T> {
@@ -225,10 +288,7 @@ impl<T: AsyncWrite> AsyncWrite for Watched<T> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let this = self.project();
-        let written = this.stream.poll_write(cx, buf);
-        this.activity.write_blocked(written.is_pending());
-        written
+        self.project().stream.poll_write(cx, buf)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -244,10 +304,7 @@ impl<T: AsyncWrite> AsyncWrite for Watched<T> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let this = self.project();
-        let written = this.stream.poll_write_vectored(cx, bufs);
-        this.activity.write_blocked(written.is_pending());
-        written
+        self.project().stream.poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -256,18 +313,18 @@ impl<T: AsyncWrite> AsyncWrite for Watched<T> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::places::Places;
     use super::*;
 
     /// A place of its own, and all places to see who is busy.
-    fn place() -> (Place, Places) {
+    pub(in super::super) fn place() -> (Place, Places) {
         let places = Places::new(1, 1);
         let ip = std::net::IpAddr::from([127, 0, 0, 1]);
         (places.take(ip).unwrap(), places)
     }
 
-    fn limits() -> Limits {
+    pub(in super::super) fn limits() -> Limits {
         Limits {
             max_connections: 1,
             max_connections_per_address: 1,
@@ -311,6 +368,20 @@ mod tests {
         assert_eq!(activity.overdue(), Some(Overdue::Head));
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_began_behind_a_request_has_no_longer_than_others() {
+        let activity = Activity::new(limits(), &place().0);
+        let pass = |seconds| tokio::time::advance(Duration::from_secs(seconds));
+        let request = activity.request_began(false);
+        activity.verdicts().hold_a_head();
+        pass(100).await;
+        drop(request);
+        pass(9).await;
+        assert_eq!(activity.overdue(), None);
+        pass(1).await;
+        assert_eq!(activity.overdue(), Some(Overdue::Head));
+    }
+
     #[tokio::test]
     async fn a_connection_is_busy_while_it_has_work() {
         let (place, places) = place();
@@ -347,25 +418,63 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn pings_are_not_heads_and_unread_answers_are_cut() {
+    async fn pings_are_not_heads() {
         let activity = Activity::new(limits(), &place().0);
         let pass = |seconds| tokio::time::advance(Duration::from_secs(seconds));
         let first = activity.request_began(true);
         drop(activity.request_began(true));
         pass(600).await;
         assert_eq!(activity.overdue(), None);
-        activity.write_blocked(true);
-        pass(29).await;
-        activity.write_blocked(true);
-        assert_eq!(activity.overdue(), None);
-        pass(1).await;
-        assert_eq!(activity.overdue(), Some(Overdue::Unread));
-        activity.write_blocked(false);
         drop(first);
         activity.bytes_arrived();
         pass(20).await;
         assert_eq!(activity.overdue(), None);
         pass(40).await;
+        assert_eq!(activity.overdue(), Some(Overdue::Idle));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_nothing_of_an_answer_is_cut_and_who_is_slow_is_not() {
+        let activity = Activity::new(limits(), &place().0);
+        let pass = |seconds| tokio::time::advance(Duration::from_secs(seconds));
+        let request = activity.request_began(true);
+        pass(600).await;
+        assert_eq!(activity.overdue(), None, "nothing is there to be taken");
+        let part = request.part();
+        for _ in 0..10 {
+            assert_eq!(activity.overdue(), None);
+            pass(29).await;
+            assert_eq!(activity.overdue(), None);
+            part.taken();
+        }
+        let next = request.part();
+        assert_eq!(activity.overdue(), None);
+        pass(29).await;
+        assert_eq!(activity.overdue(), None);
+        pass(1).await;
+        assert_eq!(activity.overdue(), Some(Overdue::Unread));
+        drop((part, next));
+        assert_eq!(activity.overdue(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_is_under_way_until_its_last_part_was_sent() {
+        let (place, places) = place();
+        let activity = Activity::new(limits(), &place);
+        let pass = |seconds| tokio::time::advance(Duration::from_secs(seconds));
+        let request = activity.request_began(false);
+        let last = request.part();
+        drop(request);
+        for _ in 0..10 {
+            pass(20).await;
+            last.taken();
+            assert_eq!((activity.overdue(), places.busy()), (None, 1));
+        }
+        drop(last);
+        assert_eq!(places.busy(), 0);
+        pass(59).await;
+        assert_eq!(activity.overdue(), None);
+        pass(1).await;
         assert_eq!(activity.overdue(), Some(Overdue::Idle));
     }
 }

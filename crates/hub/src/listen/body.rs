@@ -1,13 +1,15 @@
+use std::io::IoSlice;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use super::activity::InFlight;
+use super::activity::{InFlight, Part};
 
 pin_project! {
-    /// An answer's body that keeps its request in flight until it has been sent or dropped.
+    /// An answer's body that keeps its request in flight until the last part of it was sent, or dropped.
     #[derive(Debug)]
     pub(super) struct InFlightBody<B> {
         #[pin]
@@ -22,15 +24,23 @@ impl<B> InFlightBody<B> {
     }
 }
 
-impl<B: Body> Body for InFlightBody<B> {
-    type Data = B::Data;
+impl<B: Body<Data = Bytes>> Body for InFlightBody<B> {
+    type Data = Sending;
     type Error = B::Error;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        self.project().body.poll_frame(cx)
+    ) -> Poll<Option<Result<Frame<Sending>, B::Error>>> {
+        let this = self.project();
+        let part = || this.in_flight.as_ref().map(InFlight::part);
+        let polled = this.body.poll_frame(cx);
+        polled.map_ok(|frame| {
+            frame.map_data(|bytes| Sending {
+                bytes,
+                part: part(),
+            })
+        })
     }
 
     fn is_end_stream(&self) -> bool {
@@ -39,5 +49,33 @@ impl<B: Body> Body for InFlightBody<B> {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+/// Bytes that tell when they are written.
+#[derive(Debug)]
+pub(super) struct Sending {
+    bytes: Bytes,
+    part: Option<Part>,
+}
+
+impl Buf for Sending {
+    fn remaining(&self) -> usize {
+        self.bytes.remaining()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.bytes.chunk()
+    }
+
+    fn chunks_vectored<'a>(&'a self, dst: &mut [IoSlice<'a>]) -> usize {
+        self.bytes.chunks_vectored(dst)
+    }
+
+    fn advance(&mut self, count: usize) {
+        if let Some(part) = &self.part {
+            part.taken();
+        }
+        self.bytes.advance(count);
     }
 }

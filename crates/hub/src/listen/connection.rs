@@ -1,11 +1,13 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use http::{Request, Response, StatusCode, Version};
+use http_body::Body;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -19,22 +21,36 @@ use tower::util::Oneshot;
 
 use super::activity::{Activity, InFlight, Watched};
 use super::body::InFlightBody;
-use super::guard::{Guarded, Verdicts};
+use super::guard::Guarded;
 use super::places::Place;
 use super::secured::{self, TlsSlot};
+use super::watchdog::Watchdog;
 use super::{Limits, Stack};
+
+/// What all connections of a listener have in common.
+#[derive(Clone)]
+pub(super) struct Terms<S> {
+    pub(super) limits: Limits,
+    pub(super) tls: Option<TlsSlot>,
+    pub(super) watchdog: Watchdog,
+    pub(super) stack: S,
+}
 
 /// Runs one connection to its end, or to the first deadline that it misses.
 pub(super) async fn serve<S: Stack>(
     stream: TcpStream,
     peer: SocketAddr,
-    limits: Limits,
-    tls: Option<TlsSlot>,
-    stack: S,
+    terms: Terms<S>,
     watcher: Watcher,
     place: Place,
 ) {
     super::prepare(&stream);
+    let Terms {
+        limits,
+        tls,
+        watchdog,
+        stack,
+    } = terms;
     if let Some(tls) = tls {
         // Boxed, for it is large, and gone once the handshake is done.
         let handshake = Box::pin(secured::handshake(stream, peer, &tls, limits.tls_handshake));
@@ -45,9 +61,17 @@ pub(super) async fn serve<S: Stack>(
             stack,
             peer: Peer::new(peer, Scheme::Https),
             activity: Activity::silent(limits, &place),
-            verdicts: Arc::default(),
         };
-        return run(secured.stream, secured.protocol, limits, on, watcher, place).await;
+        return run(
+            secured.stream,
+            secured.protocol,
+            limits,
+            on,
+            watcher,
+            watchdog,
+            place,
+        )
+        .await;
     }
     // hyper looks at the first bytes to tell HTTP/1 from HTTP/2, and has no deadline for that.
     match tokio::time::timeout(limits.first_byte, stream.peek(&mut [0; 1])).await {
@@ -59,9 +83,17 @@ pub(super) async fn serve<S: Stack>(
         stack,
         peer: Peer::new(peer, Scheme::Http),
         activity: Activity::new(limits, &place),
-        verdicts: Arc::default(),
     };
-    run(stream, Protocol::Either, limits, on, watcher, place).await;
+    run(
+        stream,
+        Protocol::Either,
+        limits,
+        on,
+        watcher,
+        watchdog,
+        place,
+    )
+    .await;
 }
 
 async fn run<S: Stack>(
@@ -70,47 +102,41 @@ async fn run<S: Stack>(
     limits: Limits,
     on: OnConnection<S>,
     watcher: Watcher,
+    watchdog: Watchdog,
     place: Place,
 ) {
     let peer = on.peer;
     let activity = Arc::clone(&on.activity);
-    let verdicts = Arc::clone(&on.verdicts);
+    watchdog.watch(&activity);
     let io = TokioIo::new(Guarded::new(
         Watched::new(stream, Arc::clone(&activity), place),
         protocol,
         limits.max_head_bytes,
         limits.max_headers,
-        Arc::clone(&on.verdicts),
+        Arc::clone(activity.verdicts()),
     ));
     let http = speak(protocol, &limits);
-    let mut connection =
-        pin!(watcher.watch(http.serve_connection_with_upgrades(io, on).into_owned()));
-    let mut check = tokio::time::interval(activity.check_interval());
-    check.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            biased;
-            ended = &mut connection => {
-                let ip = peer.addr.ip();
-                if let Some(malformed) = verdicts.broken() {
-                    tracing::warn!(
-                        target: "security",
-                        event = "malformed_request",
-                        reason = malformed.as_str(),
-                        ip = %ip,
-                        "a connection was closed because what came on it is not well-formed",
-                    );
-                } else if let Err(error) = ended {
-                    tracing::debug!(ip = %ip, error = %error, "connection ended with an error");
-                }
-                return;
-            }
-            _ = check.tick() => {
-                if let Some(overdue) = activity.overdue() {
-                    return cut(overdue.as_str());
-                }
-            }
+    let connection = watcher.watch(http.serve_connection_with_upgrades(io, on).into_owned());
+    let mut connection = Box::pin(connection);
+    let ended = tokio::select! {
+        biased;
+        ended = &mut connection => ended,
+        overdue = activity.woken_overdue() => {
+            cut(overdue.as_str());
+            return watchdog.release(connection).await;
         }
+    };
+    let ip = peer.addr.ip();
+    if let Some(malformed) = activity.verdicts().broken() {
+        tracing::warn!(
+            target: "security",
+            event = "malformed_request",
+            reason = malformed.as_str(),
+            ip = %ip,
+            "a connection was closed because what came on it is not well-formed",
+        );
+    } else if let Err(error) = ended {
+        tracing::debug!(ip = %ip, error = %error, "connection ended with an error");
     }
 }
 
@@ -160,7 +186,6 @@ struct OnConnection<S> {
     stack: S,
     peer: Peer,
     activity: Arc<Activity>,
-    verdicts: Arc<Verdicts>,
 }
 
 impl<S: Stack> hyper::service::Service<Request<Incoming>> for OnConnection<S> {
@@ -173,14 +198,13 @@ impl<S: Stack> hyper::service::Service<Request<Incoming>> for OnConnection<S> {
             .activity
             .request_began(request.version() == Version::HTTP_2);
         request.extensions_mut().insert(self.peer);
-        if let Some(malformed) = self.verdicts.next() {
+        if let Some(malformed) = self.activity.verdicts().next() {
             request.extensions_mut().insert(malformed);
         }
         Answering {
             future: self.stack.clone().oneshot(request),
             in_flight: Some(in_flight),
             activity: Arc::clone(&self.activity),
-            verdicts: Arc::clone(&self.verdicts),
         }
     }
 }
@@ -190,7 +214,6 @@ pin_project! {
         #[pin]
         future: F,
         activity: Arc<Activity>,
-        verdicts: Arc<Verdicts>,
         in_flight: Option<InFlight>,
     }
 }
@@ -198,6 +221,7 @@ pin_project! {
 impl<F, B> Future for Answering<F>
 where
     F: Future<Output = Result<Response<B>, Infallible>>,
+    B: Body<Data = Bytes>,
 {
     type Output = Result<Response<InFlightBody<B>>, Infallible>;
 
@@ -206,7 +230,6 @@ where
         let Ok(response) = ready!(this.future.poll(cx));
         let in_flight = this.in_flight.take();
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            this.verdicts.upgraded();
             this.activity.upgraded();
         }
         Poll::Ready(Ok(response.map(|body| InFlightBody::new(body, in_flight))))

@@ -197,6 +197,9 @@ fn is_other_form(method: &[u8], target: &[u8]) -> bool {
     port && scheme != (method == b"CONNECT")
 }
 
+/// The longest header name that hyper reads: it answers a longer one by itself.
+const MAX_NAME: usize = 65_535;
+
 fn check_header(line: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
     if line
         .first()
@@ -209,6 +212,9 @@ fn check_header(line: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
     let value = value.get(1..).unwrap_or_default();
     if name.is_empty() || !all(name, is_token_byte) {
         return Err(Malformed::HeaderName);
+    }
+    if name.len() > MAX_NAME {
+        return Err(Malformed::HeadTooLarge);
     }
     let is_value_byte = |byte| (byte == b'\t') | ((byte >= b' ') & (byte != 0x7f));
     if !all(value, is_value_byte) {
@@ -552,6 +558,14 @@ mod tests {
         ] {
             let head = format!("GET / HTTP/1.1\r\n{headers}");
             assert_eq!(check(&head), verdict, "{headers}");
+        }
+        for (len, verdict) in [
+            (65_535, Ok(Body::None)),
+            (65_536, Err(Malformed::HeadTooLarge)),
+        ] {
+            let name = "a".repeat(len);
+            let head = format!("GET / HTTP/1.1\r\nHost: h\r\n{name}: b");
+            assert_eq!(check(&head), verdict, "{len}");
         }
         assert_eq!(check("GET / HTTP/1.0\r\nA: b"), Ok(Body::None));
         assert_eq!(check("GET / HTTP/1.0"), Ok(Body::None));

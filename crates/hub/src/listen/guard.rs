@@ -9,7 +9,7 @@
 use std::future::Future as _;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -42,7 +42,9 @@ pub(super) struct Verdicts {
     refused: OnceLock<(u64, Malformed)>,
     /// Why the connection is not read any more, if a body or the preface was at fault.
     broken: OnceLock<Malformed>,
-    opaque: std::sync::atomic::AtomicBool,
+    opaque: AtomicBool,
+    /// Whether the beginning of a head has come, and not its end.
+    holds_a_head: AtomicBool,
 }
 
 impl Verdicts {
@@ -62,6 +64,15 @@ impl Verdicts {
     pub(super) fn refused(&self) -> Option<(usize, &'static str)> {
         let (index, why) = self.refused.get()?;
         Some((usize::try_from(*index).ok()?, why.as_str()))
+    }
+
+    pub(super) fn holds_a_head(&self) -> bool {
+        self.holds_a_head.load(Relaxed)
+    }
+
+    #[cfg(test)]
+    pub(super) fn hold_a_head(&self) {
+        self.holds_a_head.store(true, Relaxed);
     }
 
     /// From now on the bytes are another protocol's.
@@ -283,6 +294,8 @@ impl<T: AsyncRead> AsyncRead for Guarded<T> {
                     this.held.extend_from_slice(PLACEHOLDER);
                     *this.cleared = PLACEHOLDER.len();
                 }
+                let begun = matches!(this.state, State::Head) && !this.held.is_empty();
+                this.verdicts.holds_a_head.store(begun, Relaxed);
                 if cleared > 0 {
                     return Poll::Ready(Ok(()));
                 }
@@ -297,6 +310,8 @@ impl<T: AsyncRead> AsyncRead for Guarded<T> {
                     *this.cleared = this.held.len();
                 }
                 *this.searched = this.held.len() - *this.cleared;
+                let begun = matches!(this.state, State::Head) && *this.searched > 0;
+                this.verdicts.holds_a_head.store(begun, Relaxed);
             }
         }
     }
@@ -359,7 +374,8 @@ impl<T: AsyncRead + AsyncWrite> AsyncWrite for Guarded<T> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncReadExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::time::timeout;
 
     use super::*;
 
@@ -377,6 +393,34 @@ mod tests {
             assert_eq!(read.get(..len), Some(PLACEHOLDER), "cut at {cut}");
             let refused = verdicts.refused.get();
             assert_eq!(refused, Some(&(0, Malformed::Target)), "cut at {cut}");
+        }
+    }
+
+    #[tokio::test]
+    async fn it_tells_that_the_beginning_of_a_head_is_there() {
+        let one = "GET / HTTP/1.1\r\nHost: h\r\n\r\n";
+        let two = "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\n";
+        let sent = format!("{one}{two}abc");
+        for cut in 1..sent.len() {
+            let (first, second) = sent.as_bytes().split_at(cut);
+            let verdicts = Arc::new(Verdicts::default());
+            let (mut client, stream) = tokio::io::duplex(256);
+            let mut guarded =
+                Guarded::new(stream, Protocol::Http1, 1024, 16, Arc::clone(&verdicts));
+            let mut read = vec![0; 256];
+            client.write_all(first).await.unwrap();
+            while timeout(Duration::ZERO, guarded.read(&mut read))
+                .await
+                .is_ok()
+            {}
+            let whole = cut == one.len() || cut >= one.len() + two.len();
+            assert_eq!(verdicts.holds_a_head(), !whole, "cut at {cut}");
+            client.write_all(second).await.unwrap();
+            while timeout(Duration::ZERO, guarded.read(&mut read))
+                .await
+                .is_ok()
+            {}
+            assert!(!verdicts.holds_a_head(), "cut at {cut}");
         }
     }
 }

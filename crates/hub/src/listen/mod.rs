@@ -13,6 +13,7 @@ pub(crate) mod fuzzing;
 mod guard;
 mod places;
 mod secured;
+mod watchdog;
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -31,9 +32,11 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 
+use self::connection::Terms;
 pub(crate) use self::framing::Malformed;
 pub(crate) use self::places::Places;
 pub(crate) use self::secured::TlsSlot;
+use self::watchdog::Watchdog;
 
 /// The caps and deadlines of a listener.
 #[derive(Clone, Copy, Debug)]
@@ -98,7 +101,7 @@ const BACKLOG: u32 = 4096;
 
 /// How much of an answer the kernel takes beyond what is on its way to the client. By default that is megabytes, which
 /// thousands of clients that read nothing would pin where no limit of ours counts them.
-const MAX_UNSENT: u32 = 128 * 1024;
+const MAX_UNSENT: u32 = 64 * 1024;
 
 /// A bound socket with its limits.
 #[derive(Debug)]
@@ -140,6 +143,12 @@ impl Listener {
         graceful: Arc<GracefulShutdown>,
         stop: CancellationToken,
     ) {
+        let terms = Terms {
+            limits: self.limits,
+            tls: self.tls.clone(),
+            watchdog: Watchdog::start(&self.limits),
+            stack,
+        };
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -156,9 +165,7 @@ impl Listener {
                     tokio::spawn(connection::serve(
                         stream,
                         peer,
-                        self.limits,
-                        self.tls.clone(),
-                        stack.clone(),
+                        terms.clone(),
                         graceful.watcher(),
                         place,
                     ));

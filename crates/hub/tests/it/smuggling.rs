@@ -499,6 +499,13 @@ async fn heads_that_are_too_large_are_told_which_part_is() {
         ),
         (
             format!(
+                "GET / HTTP/1.1\r\nHost: h\r\n{}: x\r\n\r\n",
+                &long[..66_000]
+            ),
+            431,
+        ),
+        (
+            format!(
                 "GET / HTTP/1.1\r\nHost: h\r\n{}\r\n",
                 "X: y\r\n".repeat(500)
             ),
