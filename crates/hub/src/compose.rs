@@ -6,7 +6,7 @@ use proactions_ai_link::{AiLink, Breakers};
 use proactions_auth_edapi::edapi::EdapiAuthenticator;
 use proactions_auth_edapi::{AccessPolicy, AuthLayer, AuthState, Authenticate, EntryPolicy};
 use proactions_body_limit::{BodyKind, BodyLimitLayer};
-use proactions_config::{ListenerSettings, Policies};
+use proactions_config::{ListenAddress, ListenerSettings, Policies};
 use proactions_cors::CorsLayer;
 use proactions_edge::SystemClock;
 use proactions_forward::{EgressPolicy, ForwardProxies, HttpClient, HttpClientConfig, ProxyPolicy};
@@ -42,6 +42,8 @@ pub(crate) struct Kept {
     auth: Arc<AuthState>,
     breakers: Breakers,
     listener: ListenerSettings,
+    /// Where the internal listener was bound at the start, whatever a later configuration says.
+    ailink: Option<ListenAddress>,
     client: Mutex<(HttpClientConfig, EgressPolicy, HttpClient)>,
     youtube: Mutex<Option<YouTube>>,
 }
@@ -56,6 +58,7 @@ impl Kept {
             auth: Arc::new(AuthState::new()),
             breakers: Breakers::default(),
             listener: policies.listener,
+            ailink: policies.ailink.clone(),
             client: Mutex::new((
                 config,
                 policies.egress.clone(),
@@ -177,7 +180,7 @@ pub(crate) fn internal(
     kept: &Kept,
     parts: &Parts,
 ) -> Option<Pipeline> {
-    let address = policies.ailink.as_ref()?;
+    let address = kept.ailink.as_ref()?;
     let listener = kept.listener;
     // The reasons for the order are those of the public listener.
     let stack = ServiceBuilder::new()

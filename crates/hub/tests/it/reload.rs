@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use proactions_testkit::{Edapi, Gate, Reply, Upstream};
+use proactions_testkit::{Edapi, Gate, RawClient, Reply, Upstream};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::net::TcpStream;
@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::harness::{Hub, Req, SOON, TOKEN, TOKEN_AUTH, cookie_of};
+use crate::harness::{Hub, PATIENCE, Req, SOON, TOKEN, TOKEN_AUTH, cookie_of};
 use crate::tls::{Pki, yaml};
 
 type Body = Full<Bytes>;
@@ -402,6 +402,44 @@ async fn a_configuration_that_is_refused_late_has_changed_nothing() {
     hub.process.wait_for_line("config_reloaded").await;
     last.upstream().until("a probe", probed).await;
     assert_eq!(refused.upstream().request_count(), 0);
+}
+
+#[tokio::test]
+async fn the_internal_listener_follows_a_reload_that_takes_it_away() {
+    let yaml = |hub: &str, target: &str| {
+        format!(
+            "hub:\n  port: 0\n{hub}\ntargets:\n  - {{id: {target}, provider: echo}}\n{TOKEN_AUTH}"
+        )
+    };
+    let mut hub = Hub::start(&yaml("  ailink_port: 0", "first")).await;
+    let internal = hub.process.address("internal listener on").await;
+    let chat = async |host: &str, target: &str| {
+        let mut client = RawClient::connect(internal).await.unwrap();
+        let request = Req::chat(false)
+            .header("host", host)
+            .header("x-target", target);
+        client.send(request.to_bytes()).await.unwrap();
+        client.next_response(PATIENCE).await.unwrap().status
+    };
+    assert_eq!(chat("localhost", "first").await, 200);
+    let elsewhere = "  ailink_port: 0\n  ailink_host: page.test\n  ailink_allow_external: true";
+    for (round, (hub_section, target, old)) in [
+        (elsewhere, "second", "first"),
+        ("  shutdownTimeout: 30000", "third", "second"),
+        ("  shutdownTimeout: 30000", "fourth", "third"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        hub.config.write("config.yaml", yaml(hub_section, target));
+        hub.process.signal("HUP");
+        hub.process
+            .wait_for_lines("\"config_reloaded\"", round + 1)
+            .await;
+        assert_eq!(chat("localhost", target).await, 200, "{target}");
+        assert_eq!(chat("localhost", old).await, 404, "{target}");
+        assert_eq!(chat("page.test", target).await, 403, "{target}");
+    }
 }
 
 #[tokio::test]
