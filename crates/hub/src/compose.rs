@@ -90,9 +90,7 @@ impl Kept {
             let mut kept = self.youtube.lock().unwrap_or_else(PoisonError::into_inner);
             *kept = Some(youtube.clone());
         }
-        if let Some(edapi) = &parts.edapi {
-            self.outside.watch_edapi(edapi);
-        }
+        self.outside.watch_edapi(parts.edapi.as_ref());
     }
 }
 

@@ -80,12 +80,14 @@ impl Outside {
         Ok(authenticator)
     }
 
-    /// Asks from now on whether this EDAPI is there, in place of the one before.
-    pub(crate) fn watch_edapi(&self, authenticator: &EdapiAuthenticator) {
-        let watched = authenticator.clone();
-        self.readiness.watch("edapi", move || watched.is_down());
+    /// Asks from now on whether this EDAPI is there, or none, in place of the one before.
+    pub(crate) fn watch_edapi(&self, authenticator: Option<&EdapiAuthenticator>) {
+        match authenticator.cloned() {
+            Some(watched) => self.readiness.watch("edapi", move || watched.is_down()),
+            None => self.readiness.unwatch("edapi"),
+        }
         let mut probing = self.probing.lock().unwrap_or_else(PoisonError::into_inner);
-        *probing = Some(Probing::start(authenticator.clone()));
+        *probing = authenticator.cloned().map(Probing::start);
     }
 }
 

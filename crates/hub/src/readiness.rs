@@ -37,6 +37,11 @@ impl Readiness {
         });
     }
 
+    /// From now on what has this name does not count.
+    pub(crate) fn unwatch(&self, name: &str) {
+        self.watched().retain(|other| other.name != name);
+    }
+
     /// The names of what is down; empty when all is well.
     pub(crate) fn down(&self) -> Vec<&'static str> {
         let draining = self.draining.load(Relaxed).then_some("draining");
@@ -79,5 +84,7 @@ mod tests {
         assert_eq!(readiness.down(), ["redis"]);
         readiness.drain();
         assert_eq!(readiness.down(), ["draining", "redis"]);
+        readiness.unwatch("redis");
+        assert_eq!(readiness.down(), ["draining"]);
     }
 }

@@ -443,6 +443,26 @@ async fn the_internal_listener_follows_a_reload_that_takes_it_away() {
 }
 
 #[tokio::test]
+async fn an_edapi_that_is_no_longer_asked_does_not_count() {
+    let gone = proactions_testkit::closed_address();
+    let mut hub = Hub::start(&format!(
+        "auth:\n  enabled: true\n  type: edapi\n  edapi_url: 'http://{gone}'\n  session:\n    store: memory\n    \
+         cookie: {{secret: cookie-secret-cookie-secret-cookie-secret}}\n"
+    ))
+    .await;
+    let began = Instant::now();
+    while hub.send(&Req::get("/ready")).await.status != 503 {
+        assert!(began.elapsed() < SOON, "{}", hub.output());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    hub.config.write("config.yaml", TOKEN_AUTH);
+    hub.process.signal("HUP");
+    hub.process.wait_for_line("config_reloaded").await;
+    let answer = hub.send(&Req::get("/ready")).await;
+    assert_eq!(answer.status, 200, "{}", answer.body_text());
+}
+
+#[tokio::test]
 async fn a_bad_configuration_is_refused_and_what_needs_a_restart_is_named() {
     let mut hub = Hub::start(&limited(50, "")).await;
     for (index, (yaml, expected)) in [
