@@ -90,6 +90,7 @@ impl Kept {
             let mut kept = self.youtube.lock().unwrap_or_else(PoisonError::into_inner);
             *kept = Some(youtube.clone());
         }
+        self.outside.watch_redis(policies);
         self.outside.watch_edapi(parts.edapi.as_ref());
     }
 }

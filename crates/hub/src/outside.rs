@@ -33,6 +33,9 @@ const PROBE: Duration = Duration::from_secs(10);
 pub(crate) struct Outside {
     pub(crate) sessions: Arc<dyn SessionStore>,
     pub(crate) counters: Arc<dyn CounterStore>,
+    redis: Option<RedisClient>,
+    sessions_in: SessionStoreKind,
+    counters_in: RateLimitStore,
     edapi: Arc<EdapiState>,
     probing: Mutex<Option<Probing>>,
     readiness: Arc<Readiness>,
@@ -43,8 +46,6 @@ impl Outside {
         let redis = policies.redis.clone().map(RedisClient::new);
         if let Some(redis) = &redis {
             redis.start();
-            let watched = redis.clone();
-            readiness.watch("redis", move || !watched.is_up());
         }
         let sessions: Arc<dyn SessionStore> = match (&redis, policies.session_store) {
             (Some(redis), SessionStoreKind::Redis) => Arc::new(RedisStore::new(redis.clone())),
@@ -57,6 +58,9 @@ impl Outside {
         Ok(Self {
             sessions,
             counters,
+            redis,
+            sessions_in: policies.session_store,
+            counters_in: policies.rate_limit_store,
             edapi: Arc::new(EdapiState::new()?),
             probing: Mutex::new(None),
             readiness: Arc::clone(readiness),
@@ -78,6 +82,18 @@ impl Outside {
         )
         .map_err(|error| error.within("auth"))?;
         Ok(authenticator)
+    }
+
+    /// An outage of Redis counts from now on if it has requests refused. Limits that go on without it are no reason to
+    /// send clients to another hub, which misses the same Redis.
+    pub(crate) fn watch_redis(&self, policies: &Policies) {
+        let sessions = self.sessions_in == SessionStoreKind::Redis && policies.auth.is_some();
+        let limits = self.counters_in == RateLimitStore::Redis
+            && policies.rate_limit.closes_on_store_error();
+        match self.redis.clone().filter(|_| sessions || limits) {
+            Some(redis) => self.readiness.watch("redis", move || !redis.is_up()),
+            None => self.readiness.unwatch("redis"),
+        }
     }
 
     /// Asks from now on whether this EDAPI is there, or none, in place of the one before.

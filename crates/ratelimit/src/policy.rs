@@ -201,6 +201,12 @@ impl RateLimitPolicy {
         Arc::clone(&self.0.counters)
     }
 
+    /// Whether requests are refused while the counters are out of reach ([`OnStoreError::Closed`]).
+    #[must_use]
+    pub fn closes_on_store_error(&self) -> bool {
+        self.0.on_store_error == OnStoreError::Closed
+    }
+
     pub(crate) fn now(&self) -> SystemTime {
         self.0.clock.now()
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use proactions_testkit::{HubProcess, RawClient, RedisServer};
+use proactions_testkit::{HubProcess, RawClient, RedisServer, closed_address};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -230,6 +230,34 @@ async fn a_redis_that_comes_later_is_found() {
     }
     let answer = hub.send(&Req::get("/auth/session").bearer()).await;
     assert!(answer.header("set-cookie").is_some());
+}
+
+#[tokio::test]
+async fn limits_that_go_on_without_redis_do_not_make_a_hub_unready() {
+    let gone = closed_address();
+    let yaml = |limit: &str, sessions: &str| {
+        config(&format!("{{url: 'redis://{gone}'}}"), limit)
+            .replace("    store: redis", &format!("    store: {sessions}"))
+    };
+    let mut hub = Hub::start(&yaml("max: 1000000", "memory")).await;
+    hub.process.wait_for_line("\"level\":\"error\"").await;
+    assert_eq!(status(&hub, Req::get("/ready")).await, 200);
+    assert_eq!(status(&hub, Req::get("/auth/session").bearer()).await, 200);
+    for (round, (on_store_error, ready)) in [("closed", 503), ("open", 200), ("local", 200)]
+        .into_iter()
+        .enumerate()
+    {
+        let limit = format!("max: 1000000, onStoreError: {on_store_error}");
+        hub.config.write("config.yaml", yaml(&limit, "memory"));
+        hub.process.signal("HUP");
+        hub.process
+            .wait_for_lines("\"config_reloaded\"", round + 1)
+            .await;
+        let found = status(&hub, Req::get("/ready")).await;
+        assert_eq!(found, ready, "{on_store_error}");
+    }
+    let hub = Hub::start(&yaml("max: 1000000", "redis")).await;
+    assert_eq!(status(&hub, Req::get("/ready")).await, 503);
 }
 
 #[tokio::test]

@@ -128,6 +128,7 @@ async fn a_store_that_is_down() {
         };
         let store = Arc::new(store);
         let policy = on(store.clone(), config);
+        assert_eq!(policy.closes_on_store_error(), statuses == [503, 503]);
         let service = RateLimitLayer::by_address(policy).layer(Strict::default());
         for status in statuses {
             let response = service.clone().oneshot(get("/")).await.unwrap();
