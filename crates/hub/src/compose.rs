@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use proactions_ai_link::{AiLink, Breakers};
-use proactions_auth_edapi::edapi::EdapiAuthenticator;
+use proactions_auth_edapi::edapi::{EdapiAuthenticator, EdapiState};
 use proactions_auth_edapi::{AccessPolicy, AuthLayer, AuthState, Authenticate, EntryPolicy};
 use proactions_body_limit::{BodyKind, BodyLimitLayer};
 use proactions_config::{ListenAddress, ListenerSettings, Policies};
@@ -23,7 +23,7 @@ use crate::StartError;
 use crate::body_deadline::{BodyDeadlineLayer, BodyDeadlines};
 use crate::head_limit::{HeadLimitLayer, HeadLimits};
 use crate::internal::Internal;
-use crate::outside::Outside;
+use crate::outside::{self, Outside};
 use crate::panic_guard::PanicGuardLayer;
 use crate::pipeline::Pipeline;
 use crate::readiness::Readiness;
@@ -133,6 +133,16 @@ impl Parts {
             client,
         })
     }
+}
+
+/// Finds what [`Parts::new`] would refuse, without a runtime and without touching anything.
+pub(crate) fn check(policies: &Policies) -> Result<(), StartError> {
+    if let Some(auth) = &policies.auth
+        && let EntryPolicy::Edapi(edapi) = &auth.entry
+    {
+        outside::edapi(edapi, auth.session.keys(), Arc::new(EdapiState::new()?))?;
+    }
+    forward(policies).map(drop)
 }
 
 fn http_client(config: &HttpClientConfig, egress: &EgressPolicy) -> Result<HttpClient, StartError> {
@@ -318,7 +328,8 @@ fn entry(policies: &Policies, table: &RouteTable, kept: &Kept) -> Result<Entry, 
     let mut asked = None;
     let authenticator: Arc<dyn Authenticate> = match &auth.entry {
         EntryPolicy::Edapi(edapi) => {
-            let edapi = kept.outside.edapi(edapi, auth.session.keys())?;
+            let state = Arc::clone(&kept.outside.edapi);
+            let edapi = outside::edapi(edapi, auth.session.keys(), state)?;
             asked = Some(edapi.clone());
             Arc::new(edapi)
         }

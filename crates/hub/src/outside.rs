@@ -36,7 +36,7 @@ pub(crate) struct Outside {
     redis: Option<RedisClient>,
     sessions_in: SessionStoreKind,
     counters_in: RateLimitStore,
-    edapi: Arc<EdapiState>,
+    pub(crate) edapi: Arc<EdapiState>,
     probing: Mutex<Option<Probing>>,
     readiness: Arc<Readiness>,
 }
@@ -67,23 +67,6 @@ impl Outside {
         })
     }
 
-    /// An authenticator that asks EDAPI.
-    pub(crate) fn edapi(
-        &self,
-        policy: &EdapiPolicy,
-        keys: &KeyRing,
-    ) -> Result<EdapiAuthenticator, StartError> {
-        let authenticator = EdapiAuthenticator::with_parts(
-            policy,
-            keys,
-            client(policy)?,
-            Arc::clone(&self.edapi),
-            Arc::new(SystemClock::new()),
-        )
-        .map_err(|error| error.within("auth"))?;
-        Ok(authenticator)
-    }
-
     /// An outage of Redis counts from now on if it has requests refused. Limits that go on without it are no reason to
     /// send clients to another hub, which misses the same Redis.
     pub(crate) fn watch_redis(&self, policies: &Policies) {
@@ -105,6 +88,17 @@ impl Outside {
         let mut probing = self.probing.lock().unwrap_or_else(PoisonError::into_inner);
         *probing = authenticator.cloned().map(Probing::start);
     }
+}
+
+/// An authenticator that asks EDAPI and remembers in `state`.
+pub(crate) fn edapi(
+    policy: &EdapiPolicy,
+    keys: &KeyRing,
+    state: Arc<EdapiState>,
+) -> Result<EdapiAuthenticator, StartError> {
+    let clock = Arc::new(SystemClock::new());
+    EdapiAuthenticator::with_parts(policy, keys, client(policy)?, state, clock)
+        .map_err(|error| error.within("auth").into())
 }
 
 type EdapiClient = Client<

@@ -11,7 +11,9 @@ use tracing_subscriber::layer::SubscriberExt as _;
 
 use crate::cli::{Cli, Command};
 use crate::shutdown::{Hangups, StopSignals};
-use crate::{Hub, LocalAddrs, StartError, healthcheck, open_files, quickstart, reload, tls};
+use crate::{
+    Hub, LocalAddrs, StartError, compose, healthcheck, open_files, quickstart, reload, tls,
+};
 
 const STOPPED_BADLY: u8 = 1;
 const UNHEALTHY: u8 = 1;
@@ -91,6 +93,7 @@ pub(crate) fn load(path: &Path) -> Result<Loaded, Failure> {
 
 fn check(loaded: &Loaded) -> Result<(), Failure> {
     let identity = tls::identity(&loaded.policies).map_err(Failure::in_config)?;
+    compose::check(&loaded.policies).map_err(Failure::in_config)?;
     for warning in &loaded.warnings {
         let _ = writeln!(io::stderr(), "warning: {warning}");
     }

@@ -1,6 +1,6 @@
 //! A configuration that cannot be served is answered at once: exit code 2, one line a problem, no secret shown.
 
-use proactions_testkit::{HubProcess, TempConfig};
+use proactions_testkit::{HubProcess, TempConfig, TestCertificates};
 use tokio::time::{Instant, timeout};
 
 use crate::harness::{BINARY, PATIENCE, SOON};
@@ -237,6 +237,46 @@ async fn each_problem_has_its_line_and_no_port_is_opened() {
             );
             let all = [said, process.stdout()].concat().join("\n");
             assert!(!all.contains(PLANTED), "{all}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn files_that_only_the_clients_of_a_hub_need_are_checked_too() {
+    let (one, other) = (TestCertificates::new(), TestCertificates::new());
+    for (yaml, key) in [
+        (
+            "auth:
+  enabled: true
+  type: edapi
+  edapi_url: https://edapi.test
+  edapi: {tls: {ca: /nowhere.pem}}
+  session: {cookie: {secret: cookie-secret-cookie-secret-cookie-secret}}
+",
+            "auth.edapi.tls.ca: cannot be read",
+        ),
+        (
+            "proxies:
+  - id: a
+    url: https://a.test
+    options: {ssl: {cert: one.pem, key: other.key}}
+",
+            "proxies[0].options.ssl: ",
+        ),
+    ] {
+        let config = TempConfig::new("");
+        let cert = config.write("one.pem", &one.client);
+        let key_file = config.write("other.key", &other.client_key);
+        let yaml = yaml
+            .replace("one.pem", cert.to_str().unwrap())
+            .replace("other.key", key_file.to_str().unwrap());
+        config.write("config.yaml", format!("hub: {{port: 0}}\n{yaml}"));
+        for command in ["serve", "check"] {
+            let args = [command, "--config", config.path().to_str().unwrap()].map(str::to_owned);
+            let mut process = HubProcess::start(BINARY, args, []);
+            assert_eq!(process.exit_code().await, 2, "{command}\n{process}");
+            let said = process.stderr().join("\n");
+            assert!(said.contains(key), "{command}: {said}");
         }
     }
 }
