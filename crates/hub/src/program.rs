@@ -138,13 +138,16 @@ pub(crate) fn serve(
         .build()
         .map_err(Failure::to_start)?;
     let outcome = runtime.block_on(async {
+        // A signal during the start is kept for its end; the system's own answer to SIGHUP ends the process.
+        let hangups = Hangups::listen().map_err(Failure::to_start)?;
+        let mut signals = StopSignals::listen().map_err(Failure::to_start)?;
+        let mut further = StopSignals::listen().map_err(Failure::to_start)?;
         let hub = Hub::build(&loaded.policies, &logging)
             .await
             .map_err(|error| match error {
                 StartError::Config(problems) => Failure::in_config(problems),
                 error => Failure::to_start(error),
             })?;
-        let hangups = Hangups::listen().map_err(Failure::to_start)?;
         let handle = hub.reload_handle();
         tokio::spawn(handle.clone().watch_certificate());
         tokio::spawn(reload::on_hangup(
@@ -153,8 +156,6 @@ pub(crate) fn serve(
             file.map(Path::to_owned),
             loaded.config.clone(),
         ));
-        let mut signals = StopSignals::listen().map_err(Failure::to_start)?;
-        let mut further = StopSignals::listen().map_err(Failure::to_start)?;
         let addrs = hub.local_addrs();
         tracing::info!(address = %addrs.public, "listening on {}", addrs.public);
         if let Some(address) = addrs.internal {

@@ -1,5 +1,6 @@
 //! A reload under load: no request fails, no stream breaks, and what is wrong is refused.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
@@ -9,7 +10,10 @@ use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use proactions_testkit::{Edapi, Gate, RawClient, Reply, Upstream};
+use proactions_testkit::{
+    Edapi, Gate, HubProcess, RawClient, Reply, TempConfig, TestCertificates, Upstream,
+    closed_address,
+};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::net::TcpStream;
@@ -17,7 +21,7 @@ use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::harness::{Hub, PATIENCE, Req, SOON, TOKEN, TOKEN_AUTH, cookie_of};
+use crate::harness::{BINARY, Hub, PATIENCE, Req, SOON, TOKEN, TOKEN_AUTH, cookie_of};
 use crate::tls::{Pki, yaml};
 
 type Body = Full<Bytes>;
@@ -443,8 +447,41 @@ async fn the_internal_listener_follows_a_reload_that_takes_it_away() {
 }
 
 #[tokio::test]
+async fn a_hangup_during_the_start_is_a_reload_after_it() {
+    let certificates = TestCertificates::new();
+    let config = TempConfig::new("");
+    // Whoever reads a pipe waits for its writer, so the start lasts until this test goes on.
+    let pipe = config.folder().join("ca.pem");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    config.write(
+        "config.yaml",
+        format!(
+            "hub: {{port: 0}}\nauth:\n  enabled: true\n  type: edapi\n  edapi_url: https://{}\n  \
+             edapi: {{tls: {{ca: {}}}}}\n  session:\n    store: memory\n    \
+             cookie: {{secret: cookie-secret-cookie-secret-cookie-secret}}\n",
+            closed_address(),
+            pipe.display()
+        ),
+    );
+    let args = ["serve", "--config", config.path().to_str().unwrap()].map(str::to_owned);
+    let mut process = HubProcess::start(BINARY, args, []);
+    let path = pipe.clone();
+    let opened = tokio::task::spawn_blocking(move || std::fs::File::create(path));
+    let mut writer = opened.await.unwrap().unwrap();
+    process.signal("HUP");
+    std::fs::rename(config.write("ca.new", &certificates.ca), &pipe).unwrap();
+    writer.write_all(certificates.ca.as_bytes()).unwrap();
+    drop(writer);
+    process.wait_for_line("listening on").await;
+    process.wait_for_line("config_reloaded").await;
+    process.terminate();
+    assert_eq!(process.exit_code().await, 0);
+}
+
+#[tokio::test]
 async fn an_edapi_that_is_no_longer_asked_does_not_count() {
-    let gone = proactions_testkit::closed_address();
+    let gone = closed_address();
     let mut hub = Hub::start(&format!(
         "auth:\n  enabled: true\n  type: edapi\n  edapi_url: 'http://{gone}'\n  session:\n    store: memory\n    \
          cookie: {{secret: cookie-secret-cookie-secret-cookie-secret}}\n"
