@@ -186,29 +186,28 @@ pub(crate) async fn on_hangup(
     mut hangups: Hangups,
     handle: ReloadHandle,
     file: Option<PathBuf>,
-    mut running: Config,
+    at_start: Config,
 ) {
+    let at_start = Arc::new(at_start);
     while hangups.next().await.is_some() {
         let Some(file) = file.clone() else {
             tracing::warn!("asked to reload, but there is no configuration file");
             continue;
         };
-        let handle = handle.clone();
-        let old = running.clone();
-        let reload = tokio::task::spawn_blocking(move || reload_file(&file, &handle, &old));
-        if let Ok(Ok(config)) = reload.await {
-            running = config;
-        }
+        let (handle, at_start) = (handle.clone(), Arc::clone(&at_start));
+        let reload = tokio::task::spawn_blocking(move || reload_file(&file, &handle, &at_start));
+        // What went wrong is logged.
+        let _ = reload.await;
     }
 }
 
 /// Reads the file and serves with it, or tells why not.
-fn reload_file(file: &Path, handle: &ReloadHandle, old: &Config) -> Result<Config, ()> {
+fn reload_file(file: &Path, handle: &ReloadHandle, at_start: &Config) -> Result<(), ()> {
     let loaded = Loader::new(file)
         .process_env()
         .load()
         .map_err(|report| refuse("config_refused", &report.to_string()))?;
-    if loaded.config.auth.enabled != old.auth.enabled {
+    if loaded.config.auth.enabled != at_start.auth.enabled {
         // The address that is listened on depends on it.
         let error = needs_restart("auth.enabled");
         refuse("config_refused", &error.to_string());
@@ -221,14 +220,14 @@ fn reload_file(file: &Path, handle: &ReloadHandle, old: &Config) -> Result<Confi
         tracing::warn!("{}", line(&warning.to_string()));
     }
     warn(&warnings);
-    for key in changed(old, &loaded.config) {
+    for key in changed(at_start, &loaded.config) {
         tracing::warn!(
             key,
             "{key} has changed and needs a restart; the old value stays"
         );
     }
     tracing::info!(target: "security", event = "config_reloaded", "the configuration was reloaded");
-    Ok(loaded.config)
+    Ok(())
 }
 
 fn needs_restart(key: &str) -> ConfigError {

@@ -447,6 +447,27 @@ async fn the_internal_listener_follows_a_reload_that_takes_it_away() {
 }
 
 #[tokio::test]
+async fn what_needs_a_restart_is_named_as_long_as_it_does() {
+    let (at_start, changed) = (limited(50, ""), limited(50, "  shutdownTimeout: 5\n"));
+    let mut hub = Hub::start(&at_start).await;
+    for (reloads, (yaml, warnings)) in [(&changed, 1), (&changed, 2), (&at_start, 2)]
+        .into_iter()
+        .enumerate()
+    {
+        hub.config.write("config.yaml", yaml);
+        hub.process.signal("HUP");
+        hub.process
+            .wait_for_lines("\"config_reloaded\"", reloads + 1)
+            .await;
+        let named = hub
+            .output()
+            .matches("hub.shutdownTimeout has changed")
+            .count();
+        assert_eq!(named, warnings, "{}", hub.output());
+    }
+}
+
+#[tokio::test]
 async fn a_hangup_during_the_start_is_a_reload_after_it() {
     let certificates = TestCertificates::new();
     let config = TempConfig::new("");
