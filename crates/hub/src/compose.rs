@@ -199,11 +199,7 @@ pub(crate) fn internal(
         .layer(RequestMetricsLayer::new())
         .layer(SecureHeadersLayer::new(policies.secure_headers.clone()))
         .layer(PanicGuardLayer)
-        .layer(HeadLimitLayer(HeadLimits {
-            max_headers: listener.max_headers,
-            max_header_bytes: listener.max_header_bytes,
-            max_uri_bytes: listener.max_uri_bytes,
-        }))
+        .layer(HeadLimitLayer(HeadLimits::from(&listener)))
         .layer(BodyDeadlineLayer(BodyDeadlines {
             frame: listener.body_frame_timeout,
             whole: listener.body_timeout,
@@ -275,11 +271,7 @@ pub(crate) fn pipeline(
         // A panic below costs that request alone.
         .layer(PanicGuardLayer)
         // Nothing below reads a head that is too large or ambiguous.
-        .layer(HeadLimitLayer(HeadLimits {
-            max_headers: listener.max_headers,
-            max_header_bytes: listener.max_header_bytes,
-            max_uri_bytes: listener.max_uri_bytes,
-        }))
+        .layer(HeadLimitLayer(HeadLimits::from(&listener)))
         // A preflight carries no credentials, so it is answered before anybody asks for them.
         .layer(CorsLayer::new(policies.cors.clone()))
         // Before the entry check, which it protects from guessing.

@@ -12,6 +12,7 @@ use http::header::HOST;
 use http::uri::Authority;
 use http::{Extensions, Request, Response, Version, request};
 use pin_project_lite::pin_project;
+use proactions_config::ListenerSettings;
 use proactions_edge::{ClientInfo, JsonRejection, Rejection, RejectionKind, RequestId};
 use tower_layer::Layer;
 use tower_service::Service;
@@ -25,6 +26,16 @@ pub(crate) struct HeadLimits {
     /// All names and values together.
     pub(crate) max_header_bytes: usize,
     pub(crate) max_uri_bytes: usize,
+}
+
+impl From<&ListenerSettings> for HeadLimits {
+    fn from(listener: &ListenerSettings) -> Self {
+        Self {
+            max_headers: listener.max_headers,
+            max_header_bytes: listener.max_header_bytes,
+            max_uri_bytes: listener.max_uri_bytes,
+        }
+    }
 }
 
 impl HeadLimits {

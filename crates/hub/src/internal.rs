@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::{HOST, ORIGIN};
-use http::{Request, Response};
+use http::{Extensions, Request, Response};
 use proactions_ai_link::AiLink;
 use proactions_edge::{ClientInfo, JsonRejection, Rejection, RejectionKind, RequestId};
 use proactions_forward::{Body, BoxError};
@@ -50,38 +50,48 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         if is_from_a_page(&request, &self.names) {
-            let extensions = request.extensions();
-            let id = extensions.get::<RequestId>();
-            tracing::warn!(
-                target: "security",
-                event = "cross_site_refused",
-                ip = extensions.get::<ClientInfo>().map(|client| tracing::field::display(client.ip)),
-                requestId = id.map(RequestId::as_str),
-                "a web page tried to use the internal listener"
-            );
-            let refused = Rejection::new(RejectionKind::CrossSite);
-            let answer = refused.into_response(&JsonRejection, id);
+            let answer = refuse_page(request.extensions(), "internal");
             return Box::pin(std::future::ready(Ok(answer)));
         }
         self.ai_link.call(request.map(Body::new)).into_boxed()
     }
 }
 
+/// Answers a page, and tells of it.
+pub(crate) fn refuse_page<B: From<Bytes>>(known: &Extensions, listener: &str) -> Response<B> {
+    let id = known.get::<RequestId>();
+    tracing::warn!(
+        target: "security",
+        event = "cross_site_refused",
+        ip = known.get::<ClientInfo>().map(|client| tracing::field::display(client.ip)),
+        requestId = id.map(RequestId::as_str),
+        "a web page tried to use the {listener} listener"
+    );
+    Rejection::new(RejectionKind::CrossSite).into_response(&JsonRejection, id)
+}
+
 /// Whether a browser sent this for a page, or asked for a name that is not this listener's.
 fn is_from_a_page<B>(request: &Request<B>, own: &[Box<str>]) -> bool {
     let headers = request.headers();
-    if headers.contains_key(ORIGIN) || headers.contains_key("sec-fetch-site") {
-        return true;
-    }
+    headers.contains_key(ORIGIN)
+        || headers.contains_key("sec-fetch-site")
+        || asks_for_another(request, own)
+}
+
+/// Whether somebody else could have made the name that this asks for lead here.
+pub(crate) fn asks_for_another<B>(request: &Request<B>, own: &[impl AsRef<str>]) -> bool {
     let authority = match request.uri().authority() {
         Some(authority) => Some(authority.as_str()),
-        None => headers.get(HOST).map(|host| host.to_str().unwrap_or("?")),
+        None => request
+            .headers()
+            .get(HOST)
+            .map(|host| host.to_str().unwrap_or("?")),
     };
     authority.is_some_and(|authority| !leads_here(authority, own))
 }
 
 /// Whether nobody else can make this name lead here: an address, `localhost`, or a name that was configured.
-fn leads_here(authority: &str, own: &[Box<str>]) -> bool {
+fn leads_here(authority: &str, own: &[impl AsRef<str>]) -> bool {
     let host = match authority.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host,
         _ => authority,
@@ -89,7 +99,9 @@ fn leads_here(authority: &str, own: &[Box<str>]) -> bool {
     let host = host.strip_prefix('[').unwrap_or(host);
     let host = host.strip_suffix(']').unwrap_or(host);
     host.eq_ignore_ascii_case("localhost")
-        || own.iter().any(|name| host.eq_ignore_ascii_case(name))
+        || own
+            .iter()
+            .any(|name| host.eq_ignore_ascii_case(name.as_ref()))
         || host.parse::<IpAddr>().is_ok()
 }
 

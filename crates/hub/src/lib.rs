@@ -76,7 +76,7 @@ use crate::reload::Live;
 pub struct Hub {
     public: Listener,
     internal: Option<Listener>,
-    metrics: Option<Listener>,
+    metrics: Option<(Listener, metrics::Settings)>,
     addrs: LocalAddrs,
     live: Arc<Live>,
     pre_stop_delay: Duration,
@@ -178,12 +178,20 @@ impl Hub {
         };
         let metrics = match &policies.metrics {
             None => None,
-            Some(address) => Some(bind(address, limits, None).await?),
+            Some(address) => {
+                let listener = bind(address, limits, None).await?;
+                let local = local_addr(&listener)?.ip().is_loopback();
+                let name = local.then_some(&*address.host);
+                Some((listener, metrics::Settings::new(policies, name)))
+            }
         };
         let addrs = LocalAddrs {
             public: local_addr(&public)?,
             internal: internal.as_ref().map(local_addr).transpose()?,
-            metrics: metrics.as_ref().map(local_addr).transpose()?,
+            metrics: metrics
+                .as_ref()
+                .map(|(listener, _)| local_addr(listener))
+                .transpose()?,
         };
         Ok(Self {
             public,
@@ -234,8 +242,8 @@ impl Hub {
         if let Some((listener, stack)) = self.internal.zip(self.live.internal()) {
             listeners.spawn(listener.serve(stack, Arc::clone(&graceful), closing.clone()));
         }
-        if let Some(listener) = self.metrics {
-            let stack = metrics::stack(metrics::recorder());
+        if let Some((listener, settings)) = self.metrics {
+            let stack = metrics::stack(metrics::recorder(), settings);
             listeners.spawn(listener.serve(stack, Arc::clone(&graceful), closing.clone()));
         }
 

@@ -93,7 +93,7 @@ async fn serves_beside_edapi_and_redis(example: &str) {
     assert_eq!(answer.header("ratelimit-limit"), Some("1000"));
     assert!(redis.command(&["KEYS", "*"]).contains("sess:"));
     assert_eq!(ask(addr, Req::get("/ready")).await.status, 200);
-    let counters = ask(metrics, Req::get("/metrics")).await;
+    let counters = ask(metrics, Req::get("/metrics").header("host", "localhost")).await;
     assert!(
         counters.body_text().contains("hub_edapi_checks_total"),
         "{}",
