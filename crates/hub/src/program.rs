@@ -47,6 +47,8 @@ pub fn main() -> ExitCode {
 pub(crate) struct Failure {
     code: u8,
     lines: Vec<String>,
+    /// Whether it was a port that could not be opened.
+    unbound: bool,
 }
 
 #[allow(
@@ -55,31 +57,42 @@ pub(crate) struct Failure {
 )]
 impl Failure {
     pub(crate) fn to_start(line: impl ToString) -> Self {
-        Self {
-            code: STOPPED_BADLY,
-            lines: vec![line.to_string()],
-        }
+        Self::new(STOPPED_BADLY, line)
     }
 
-    /// Adds a line that tells what may help, if the hub could not start.
-    pub(crate) fn hinting(mut self, line: impl ToString) -> Self {
-        if self.code == STOPPED_BADLY {
+    /// Adds a line that tells what may help, if a port could not be opened.
+    pub(crate) fn hinting_at_port(mut self, line: impl ToString) -> Self {
+        if self.unbound {
             self.lines.push(line.to_string());
         }
         self
     }
 
     pub(crate) fn unhealthy(line: impl ToString) -> Self {
-        Self {
-            code: UNHEALTHY,
-            lines: vec![line.to_string()],
-        }
+        Self::new(UNHEALTHY, line)
     }
 
     pub(crate) fn in_config(report: impl ToString) -> Self {
+        Self::new(BAD_CONFIG, report)
+    }
+
+    fn new(code: u8, report: impl ToString) -> Self {
         Self {
-            code: BAD_CONFIG,
+            code,
             lines: report.to_string().lines().map(str::to_owned).collect(),
+            unbound: false,
+        }
+    }
+}
+
+impl From<StartError> for Failure {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Config(problems) => Self::in_config(problems),
+            error => Self {
+                unbound: matches!(error, StartError::Bind { .. }),
+                ..Self::to_start(error)
+            },
         }
     }
 }
@@ -142,12 +155,7 @@ pub(crate) fn serve(
         let hangups = Hangups::listen().map_err(Failure::to_start)?;
         let mut signals = StopSignals::listen().map_err(Failure::to_start)?;
         let mut further = StopSignals::listen().map_err(Failure::to_start)?;
-        let hub = Hub::build(&loaded.policies, &logging)
-            .await
-            .map_err(|error| match error {
-                StartError::Config(problems) => Failure::in_config(problems),
-                error => Failure::to_start(error),
-            })?;
+        let hub = Hub::build(&loaded.policies, &logging).await?;
         let handle = hub.reload_handle();
         tokio::spawn(handle.clone().watch_certificate());
         tokio::spawn(reload::on_hangup(
@@ -187,5 +195,27 @@ pub(crate) fn serve(
             drained.cut
         ))),
         Err(failure) => Err(failure),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_port_that_cannot_be_opened_is_hinted_at() {
+        let taken = StartError::Bind {
+            address: "127.0.0.1:3000".to_owned(),
+            source: io::ErrorKind::AddrInUse.into(),
+        };
+        for (failure, lines) in [
+            (Failure::from(taken), 2),
+            (Failure::from(StartError::Random), 1),
+            (Failure::to_start("1 connections were cut"), 1),
+        ] {
+            assert_eq!(failure.code, STOPPED_BADLY);
+            let failure = failure.hinting_at_port("choose another one");
+            assert_eq!(failure.lines.len(), lines, "{failure:?}");
+        }
     }
 }

@@ -35,7 +35,7 @@ pub(crate) fn run(port: Option<u16>) -> Result<(), Failure> {
         .load()
         .map_err(Failure::in_config)?;
     serve(&loaded, None, |addrs| print_welcome(addrs, &token)).map_err(|failure| {
-        failure.hinting(format_args!(
+        failure.hinting_at_port(format_args!(
             "Port {port} may be taken; choose another one: proactions-hub quickstart --port 3001"
         ))
     })
