@@ -152,11 +152,8 @@ impl RollingFile {
         open.size += u64::try_from(lines.len()).unwrap_or(u64::MAX);
         Ok(())
     }
-}
 
-impl Output for RollingFile {
-    fn write(&mut self, lines: &[u8], now: SystemTime) -> io::Result<()> {
-        let day = day_of(now);
+    fn write_lines(&mut self, lines: &[u8], day: Date) -> io::Result<()> {
         let mut rest = lines;
         while !rest.is_empty() {
             let size = self.open(day)?.size;
@@ -186,6 +183,15 @@ impl Output for RollingFile {
             rest = later;
         }
         Ok(())
+    }
+}
+
+impl Output for RollingFile {
+    fn write(&mut self, lines: &[u8], now: SystemTime) -> io::Result<()> {
+        self.write_lines(lines, day_of(now)).map_err(|error| {
+            let directory = self.policy.directory.display();
+            io::Error::new(error.kind(), format!("{directory}: {error}"))
+        })
     }
 
     fn idle(&mut self, now: SystemTime) -> io::Result<()> {

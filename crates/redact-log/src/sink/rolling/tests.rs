@@ -194,7 +194,9 @@ fn a_missing_directory_is_an_error_and_not_the_end() {
     let policy = policy(&directory, 1 << 20, Retention::Days(14));
     fs::write(&policy.directory, "in the way").unwrap();
     let mut file = RollingFile::new(policy.clone(), "access");
-    assert!(file.write(b"x\n", start()).is_err());
+    let error = file.write(b"x\n", start()).unwrap_err().to_string();
+    let path = policy.directory.to_str().unwrap();
+    assert!(error.starts_with(&format!("{path}: ")), "{error}");
     fs::remove_file(&policy.directory).unwrap();
     file.write(b"y\n", start()).unwrap();
     assert_eq!(text(&policy, "hub-access-2026-01-01.log"), "y\n");
