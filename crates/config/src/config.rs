@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -6,7 +7,7 @@ use proactions_ai_link::{TargetConfig, Targets};
 use proactions_auth_edapi::{AuthConfig, AuthPolicy};
 use proactions_body_limit::BodyLimitPolicy;
 use proactions_cors::CorsPolicy;
-use proactions_edge::{ConfigError, ConfigProblem};
+use proactions_edge::{ConfigError, ConfigProblem, ExposeSecret};
 use proactions_forward::{EgressPolicy, HttpClientConfig, ProxyConfig, ProxyPolicies};
 use proactions_ratelimit::{MemoryCounters, RateLimitPolicy, StoreKind as RateLimitStore};
 use proactions_redact_log::{LoggingConfig, LoggingPolicy};
@@ -21,6 +22,7 @@ use crate::sections::{
     HealthConfig, HealthSettings, HubConfig, ListenAddress, ListenerSettings, MetricsConfig,
     TlsSettings, ValidationConfig, is_loopback,
 };
+use crate::{files, secrets};
 
 /// A whole configuration: exactly what its sources say, with the defaults of what they leave out.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -241,6 +243,7 @@ impl Config {
         }
         found.of("logging", self.logging.warnings());
         found.of("metrics", self.metrics.warnings());
+        self.warn_about_keys(&mut found);
         found.0
     }
 
@@ -287,6 +290,27 @@ impl Config {
                 .filter(|(_, port)| *port == Some(self.metrics.port))
             {
                 check.add("metrics.port", format!("expected another port than {key}"));
+            }
+        }
+    }
+
+    /// Private keys in files that others can read or write. That of `hub.tls` is judged where it is read.
+    fn warn_about_keys(&self, found: &mut Warnings) {
+        let redis = self.auth.session.redis_client.as_ref();
+        let of_redis = redis.and_then(|redis| redis.tls.key.as_ref());
+        let of_proxies = self.proxies.iter().enumerate().map(|(index, proxy)| {
+            let at = format!("proxies[{index}].options.ssl.key");
+            (at, proxy.options.ssl.key.as_ref())
+        });
+        let at = "auth.session.redis_client.tls.key".to_owned();
+        for (at, key) in of_proxies.chain([(at, of_redis)]) {
+            let path = key
+                .map(ExposeSecret::expose_secret)
+                // PEM text is no path.
+                .filter(|key| !key.contains("-----BEGIN "));
+            let message = path.and_then(|path| secrets::exposed(files::readers(Path::new(path))));
+            if let Some(message) = message {
+                found.add(&at, format!("the file {message}"));
             }
         }
     }

@@ -77,9 +77,9 @@
 //!
 //! - The environment of a process does not change while it runs. A secret that is to be rotated without a
 //!   restart belongs into `.env` or into a file that `NAME_FILE` names; [`Loader::load`] reads both anew.
-//! - Files with secrets in them should be readable by their owner alone. A `.env` that others can read, and a
-//!   configuration that others can read and that holds a secret in clear text, are warned about and not
-//!   refused: the mode of a read-only mount often cannot be changed.
+//! - Files with secrets in them should be readable by their owner alone. A `.env` or a private key that others can
+//!   read, and a configuration that others can read and that holds a secret in clear text, are warned about and not
+//!   refused: the mode of a read-only mount often cannot be changed. The key of `hub.tls` is the hub's to judge.
 //! - A relative path in `NAME_FILE` starts at the working directory of the process, not at the file.
 //! - What stands in a variable is a secret to this crate, whatever it is used for: `[hidden]` stands in
 //!   messages where another crate's words repeat it.

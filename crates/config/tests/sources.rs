@@ -253,3 +253,40 @@ fn secrets_that_others_can_read_are_warned_about() {
     fs::write(dir.path().join("config.yaml"), "hub: {}\n").unwrap();
     assert!(!shown(&dir).contains("config.yaml: holds"), "{all}");
 }
+
+#[test]
+fn private_keys_that_others_can_read_are_warned_about() {
+    let pem = |label: &str| format!("-----BEGIN {label}-----\nAAAA\n-----END {label}-----\n");
+    let key = pem("PRIVATE KEY");
+    let dir = dir(&[
+        ("a.pem", &pem("CERTIFICATE")),
+        ("a.key", &key),
+        ("b.key", &key),
+    ]);
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    let text = format!(
+        "auth:\n  session:\n    redis_client:\n      url: rediss://redis.test\n      tls: {{cert: {pem}, key: {key}}}\n\
+         proxies:\n  - id: a\n    url: https://a.test\n    options: {{ssl: {{cert: {pem}, key: {other}}}}}\n",
+        pem = at("a.pem"),
+        key = at("a.key"),
+        other = at("b.key"),
+    );
+    fs::write(dir.path().join("config.yaml"), text).unwrap();
+    set_mode(&dir.path().join("config.yaml"), 0o600);
+    let shown = || {
+        let warnings = load(&dir, &[]).warnings;
+        let lines: Vec<_> = warnings.iter().map(ToString::to_string).collect();
+        lines.join("\n")
+    };
+    let all = shown();
+    assert!(!all.contains("chmod"), "{all}");
+    set_mode(&dir.path().join("a.key"), 0o640);
+    set_mode(&dir.path().join("b.key"), 0o604);
+    let all = shown();
+    for warning in [
+        "auth.session.redis_client.tls.key: the file holds secrets and its group can read it (mode 640)",
+        "proxies[0].options.ssl.key: the file holds secrets and everybody on this machine can read it (mode 604)",
+    ] {
+        assert!(all.contains(warning), "{all}");
+    }
+}
