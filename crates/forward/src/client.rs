@@ -39,7 +39,7 @@ const LEAVE_TIME: Duration = Duration::from_millis(100);
 
 /// How much of an answer an HTTP/1 connection reads ahead for a client that reads slowly, in bytes. An answer's head has
 /// to fit in.
-const READ_AHEAD: usize = 128 * 1024;
+pub(crate) const READ_AHEAD: usize = 128 * 1024;
 
 /// Calls upstreams: pooled connections, HTTP/1.1 and HTTP/2 (by ALPN), deadlines. It follows no redirect,
 /// keeps no cookie and repeats no request that may have reached the upstream; only a request that met a pooled

@@ -25,6 +25,7 @@ use hyper_util::client::legacy::connect::Connection;
 use tokio::time::Instant;
 use tower_service::Service;
 
+use crate::client::READ_AHEAD;
 use crate::{Body, BoxError};
 
 /// How often a connection and what waits for it are polled in turn before other tasks get their turn.
@@ -108,6 +109,7 @@ where
         let stream = connector.call(url).await.map_err(DirectError::Connect)?;
         let absolute_form = stream.connected().is_proxied();
         let (sender, connection) = http1::Builder::new()
+            .max_buf_size(READ_AHEAD)
             .handshake(stream)
             .await
             .map_err(DirectError::Exchange)?;

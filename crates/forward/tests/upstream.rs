@@ -158,6 +158,19 @@ async fn what_is_not_http_is_a_bad_gateway() {
     }
 }
 
+/// What is read ahead of an answer is bounded; its head is read under the same bound.
+#[tokio::test]
+async fn a_head_beyond_what_is_read_ahead_is_a_bad_gateway() {
+    for (fields, fits) in [(1, true), (5, false)] {
+        let long = "x".repeat(60 * 1024);
+        let reply = (0..fields).fold(Reply::chat("hi"), |reply, _| {
+            reply.with_header("x-long", &long)
+        });
+        let upstream = Upstream::start(reply);
+        assert_eq!(call(&upstream).await.is_ok(), fits, "{fields}");
+    }
+}
+
 #[tokio::test]
 async fn a_silent_upstream_is_a_gateway_timeout() {
     let upstream = Upstream::serve(|request| match request.path() {
