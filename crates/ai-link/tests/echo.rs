@@ -160,6 +160,10 @@ async fn what_it_cannot_answer_it_refuses() {
         ("/v1/embeddings", "{}"),
         ("/v1/embeddings", r#"{"input":"a","dimensions":0}"#),
         ("/v1/embeddings", r#"{"input":"a","dimensions":100000}"#),
+        (
+            "/v1/embeddings",
+            r#"{"input":["1","2","3","4","5","6","7","8","9","10","11","12","13","14","15","16","17"],"dimensions":4096}"#,
+        ),
         ("/v1/responses", "{}"),
         ("/v1/images/generations", "{}"),
         ("/v1/audio/speech", "{}"),
@@ -202,4 +206,24 @@ async fn a_streamed_response_adds_up() {
         (event["totalTokens"].as_str(), event["model"].as_str()),
         ("4", "m")
     );
+}
+
+#[tokio::test]
+async fn an_answer_is_not_much_longer_than_what_it_echoes() {
+    let model = "m".repeat(100_000);
+    let spaces = " ".repeat(2_000);
+    for (path, member, content) in [
+        (
+            "/v1/chat/completions",
+            "messages",
+            json!([{"role": "user", "content": spaces}]),
+        ),
+        ("/v1/completions", "prompt", json!(spaces)),
+        ("/v1/responses", "input", json!(spaces)),
+    ] {
+        let request = json!({"model": model, "stream": true, member: content});
+        let stream = text(send(&echo(), post(path, request.to_string())).await).await;
+        assert!(stream.contains(&"m".repeat(128)) && !stream.contains(&"m".repeat(129)));
+        assert!(stream.len() < 2_000_000, "{path}: {}", stream.len());
+    }
 }

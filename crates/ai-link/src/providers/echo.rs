@@ -3,9 +3,10 @@
 //! The answers have the shape that OpenAI's API documents, down to the members that its official clients
 //! require.
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::iter::once;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::SystemTime;
@@ -15,17 +16,25 @@ use http::Response;
 use http_body::Frame;
 use proactions_edge::{Clock, Rejection, RejectionKind};
 use proactions_forward::Body;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::Endpoint;
+use crate::meter::shown;
 use crate::service::{OwnBody, own_answer};
 
 /// How much of a question is echoed, in characters.
 const MAX_TEXT: usize = 16 * 1024;
 
+/// The end of a stream.
+const DONE: Bytes = Bytes::from_static(b"data: [DONE]\n\n");
+
 const MAX_INPUTS: usize = 2048;
 
 const MAX_DIMENSIONS: usize = 4096;
+
+/// How many numbers the vectors of one answer may have together.
+const MAX_NUMBERS: usize = 65_536;
 
 /// The answer to a request whose body was found to be a JSON object.
 pub(crate) fn answer(
@@ -49,8 +58,7 @@ pub(crate) fn answer(
         model: request
             .get("model")
             .and_then(Value::as_str)
-            .unwrap_or("echo")
-            .to_owned(),
+            .map_or_else(|| "echo".to_owned(), |model| shown(model.to_owned())),
         prompt_tokens: 0,
         text: String::new(),
     };
@@ -83,7 +91,7 @@ pub(crate) fn answer(
                 whole(&echo.response("completed"))
             })
         }
-        Endpoint::Embeddings => embeddings(&request, &echo.model).map(|answer| whole(&answer)),
+        Endpoint::Embeddings => embeddings(&request, &echo.model),
         Endpoint::Models => Ok(whole(&json!({
             "object": "list",
             "data": [{"id": "echo", "object": "model", "created": created, "owned_by": "proactions"}],
@@ -142,8 +150,10 @@ impl Echo {
         })
     }
 
-    fn chat_chunks(&self, with_usage: bool) -> VecDeque<Bytes> {
-        let chunk = |choices: Value, usage: Value| {
+    fn chat_chunks(mut self, with_usage: bool) -> impl Iterator<Item = Bytes> + Send + 'static {
+        let usage = self.usage();
+        let pieces = pieces(std::mem::take(&mut self.text));
+        let chunk = move |choices: Value, usage: Value| {
             let mut chunk = json!({
                 "id": format!("chatcmpl-{}", self.id),
                 "object": "chat.completion.chunk",
@@ -160,17 +170,17 @@ impl Echo {
         };
         let choice = |delta: Value, finish: Value| json!([{"index": 0, "delta": delta, "logprobs": null, "finish_reason": finish}]);
         let first = json!({"role": "assistant", "content": "", "refusal": null});
-        let mut events: VecDeque<Bytes> = [chunk(choice(first, Value::Null), Value::Null)].into();
-        for piece in pieces(&self.text) {
+        let first = chunk(choice(first, Value::Null), Value::Null);
+        let last = [
+            Some(chunk(choice(json!({}), "stop".into()), Value::Null)),
+            with_usage.then(|| chunk(json!([]), usage)),
+            Some(DONE),
+        ];
+        let pieces = pieces.map(move |piece| {
             let delta = json!({"content": piece});
-            events.push_back(chunk(choice(delta, Value::Null), Value::Null));
-        }
-        events.push_back(chunk(choice(json!({}), "stop".into()), Value::Null));
-        if with_usage {
-            events.push_back(chunk(json!([]), self.usage()));
-        }
-        events.push_back(Bytes::from_static(b"data: [DONE]\n\n"));
-        events
+            chunk(choice(delta, Value::Null), Value::Null)
+        });
+        once(first).chain(pieces).chain(last.into_iter().flatten())
     }
 
     fn completion(&self) -> Value {
@@ -184,8 +194,13 @@ impl Echo {
         })
     }
 
-    fn completion_chunks(&self, with_usage: bool) -> VecDeque<Bytes> {
-        let chunk = |choices: Value, usage: Value| {
+    fn completion_chunks(
+        mut self,
+        with_usage: bool,
+    ) -> impl Iterator<Item = Bytes> + Send + 'static {
+        let usage = self.usage();
+        let pieces = pieces(std::mem::take(&mut self.text));
+        let chunk = move |choices: Value, usage: Value| {
             let mut chunk = json!({
                 "id": format!("cmpl-{}", self.id),
                 "object": "text_completion",
@@ -199,15 +214,14 @@ impl Echo {
             event(&chunk)
         };
         let choice = |text: &str, finish: Value| json!([{"text": text, "index": 0, "logprobs": null, "finish_reason": finish}]);
-        let mut events: VecDeque<Bytes> = pieces(&self.text)
-            .map(|piece| chunk(choice(piece, Value::Null), Value::Null))
-            .collect();
-        events.push_back(chunk(choice("", "stop".into()), Value::Null));
-        if with_usage {
-            events.push_back(chunk(json!([]), self.usage()));
-        }
-        events.push_back(Bytes::from_static(b"data: [DONE]\n\n"));
-        events
+        let last = [
+            Some(chunk(choice("", "stop".into()), Value::Null)),
+            with_usage.then(|| chunk(json!([]), usage)),
+            Some(DONE),
+        ];
+        pieces
+            .map(move |piece| chunk(choice(&piece, Value::Null), Value::Null))
+            .chain(last.into_iter().flatten())
     }
 
     fn output(&self, status: &str, text: Option<&str>) -> Value {
@@ -263,68 +277,100 @@ impl Echo {
     }
 
     /// The events of a streamed response. Unlike the other streams it has no `[DONE]`.
-    fn response_events(&self) -> VecDeque<Bytes> {
-        let item = format!("msg_{}", self.id);
-        let part = |text: &str| json!({"type": "output_text", "text": text, "annotations": []});
-        let at = || json!({"item_id": item, "output_index": 0, "content_index": 0});
-        let with = |mut event: Value, name: &str, value: Value| {
+    fn response_events(self) -> impl Iterator<Item = Bytes> + Send + 'static {
+        fn part(text: &str) -> Value {
+            json!({"type": "output_text", "text": text, "annotations": []})
+        }
+
+        fn with(mut event: Value, name: &str, value: Value) -> Value {
             if let Some(event) = event.as_object_mut() {
                 event.insert(name.to_owned(), value);
             }
             event
-        };
-        let mut stream = vec![
+        }
+
+        let pieces = pieces(self.text.clone());
+        let echo = Arc::new(self);
+        let at =
+            json!({"item_id": format!("msg_{}", echo.id), "output_index": 0, "content_index": 0});
+        let begin = [
             (
                 "response.created",
-                json!({"response": self.response("in_progress")}),
+                json!({"response": echo.response("in_progress")}),
             ),
             (
                 "response.in_progress",
-                json!({"response": self.response("in_progress")}),
+                json!({"response": echo.response("in_progress")}),
             ),
             (
                 "response.output_item.added",
-                json!({"output_index": 0, "item": self.output("in_progress", None)}),
+                json!({"output_index": 0, "item": echo.output("in_progress", None)}),
             ),
-            ("response.content_part.added", with(at(), "part", part(""))),
+            (
+                "response.content_part.added",
+                with(at.clone(), "part", part("")),
+            ),
         ];
-        for piece in pieces(&self.text) {
-            let delta = with(at(), "delta", piece.into());
-            stream.push(("response.output_text.delta", delta));
-        }
-        let whole = self.text.as_str();
-        stream.extend([
-            (
-                "response.output_text.done",
-                with(at(), "text", whole.into()),
-            ),
-            (
-                "response.content_part.done",
-                with(at(), "part", part(whole)),
-            ),
-            (
-                "response.output_item.done",
-                json!({"output_index": 0, "item": self.output("completed", Some(whole))}),
-            ),
-            (
-                "response.completed",
-                json!({"response": self.response("completed")}),
-            ),
-        ]);
-        stream
+        let place = at.clone();
+        let pieces = pieces.map(move |piece| {
+            let delta = with(place.clone(), "delta", piece.into());
+            ("response.output_text.delta", delta)
+        });
+        let ends = [
+            "response.output_text.done",
+            "response.content_part.done",
+            "response.output_item.done",
+            "response.completed",
+        ];
+        let ends = ends.into_iter().map(move |name| {
+            let text = echo.text.as_str();
+            let event = match name {
+                "response.output_text.done" => with(at.clone(), "text", text.into()),
+                "response.content_part.done" => with(at.clone(), "part", part(text)),
+                "response.output_item.done" => {
+                    json!({"output_index": 0, "item": echo.output("completed", Some(text))})
+                }
+                _ => json!({"response": echo.response("completed")}),
+            };
+            (name, event)
+        });
+        begin
             .into_iter()
+            .chain(pieces)
+            .chain(ends)
             .enumerate()
             .map(|(number, (name, event))| {
                 let event = with(event, "type", name.into());
                 let event = with(event, "sequence_number", number.into());
                 Bytes::from(format!("event: {name}\ndata: {event}\n\n"))
             })
-            .collect()
     }
 }
 
+#[derive(Serialize)]
+struct Embedding {
+    object: &'static str,
+    index: usize,
+    embedding: Vector,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Vector {
+    Base64(String),
+    Numbers(Vec<f32>),
+}
+
 /// Vectors that depend on nothing but the text: the shares of the bytes in it.
-fn embeddings(request: &Map<String, Value>, model: &str) -> Result<Value, Rejection> {
+fn embeddings(request: &Map<String, Value>, model: &str) -> Result<Response<OwnBody>, Rejection> {
+    #[derive(Serialize)]
+    struct Answer<'a> {
+        object: &'static str,
+        data: Vec<Embedding>,
+        model: &'a str,
+        usage: Value,
+    }
+
     let input = request
         .get("input")
         .ok_or_else(|| refuse("The request needs `input`"))?;
@@ -342,25 +388,36 @@ fn embeddings(request: &Map<String, Value>, model: &str) -> Result<Value, Reject
     if inputs.len() > MAX_INPUTS {
         return Err(refuse("`input` has more than 2048 items"));
     }
+    if inputs.len() * dimensions > MAX_NUMBERS {
+        return Err(refuse(
+            "`input` and `dimensions` ask for more than 65536 numbers",
+        ));
+    }
     let base64 = request.get("encoding_format").and_then(Value::as_str) == Some("base64");
     let data = inputs.iter().enumerate().map(|(index, input)| {
         let vector = vector(&input.to_string(), dimensions);
         let embedding = if base64 {
             let bytes: Vec<u8> = vector.iter().flat_map(|n| n.to_le_bytes()).collect();
-            Value::from(to_base64(&bytes))
+            Vector::Base64(to_base64(&bytes))
         } else {
-            Value::from(vector)
+            Vector::Numbers(vector)
         };
-        json!({"object": "embedding", "index": index, "embedding": embedding})
+        Embedding {
+            object: "embedding",
+            index,
+            embedding,
+        }
     });
-    let data: Vec<Value> = data.collect();
     let tokens = words(input);
-    Ok(json!({
-        "object": "list",
-        "data": data,
-        "model": model,
-        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
-    }))
+    let answer = Answer {
+        object: "list",
+        data: data.collect(),
+        model,
+        usage: json!({"prompt_tokens": tokens, "total_tokens": tokens}),
+    };
+    // A tree of values would take many times the room of the numbers.
+    let text = serde_json::to_string(&answer).unwrap_or_default();
+    Ok(own_answer("application/json", Body::from(text)))
 }
 
 /// A vector of length one.
@@ -422,8 +479,14 @@ fn words(value: &Value) -> usize {
 }
 
 /// The words of a text with the white space that follows them.
-fn pieces(text: &str) -> impl Iterator<Item = &str> {
-    text.split_inclusive(char::is_whitespace)
+fn pieces(text: String) -> impl Iterator<Item = String> + Send + 'static {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let rest = text.get(at..)?;
+        let piece = rest.split_inclusive(char::is_whitespace).next()?;
+        at += piece.len();
+        Some(piece.to_owned())
+    })
 }
 
 fn event(value: &Value) -> Bytes {
@@ -434,10 +497,10 @@ fn whole(value: &Value) -> Response<OwnBody> {
     own_answer("application/json", Body::from(value.to_string()))
 }
 
-fn events(events: VecDeque<Bytes>) -> Response<OwnBody> {
+fn events(events: impl Iterator<Item = Bytes> + Send + 'static) -> Response<OwnBody> {
     own_answer(
         "text/event-stream; charset=utf-8",
-        Body::new(Events(events)),
+        Body::new(Events(Box::new(events))),
     )
 }
 
@@ -446,8 +509,8 @@ fn refuse(message: &str) -> Rejection {
     Rejection::new(RejectionKind::BadRequest).with_message(message.to_owned())
 }
 
-/// One frame an event.
-struct Events(VecDeque<Bytes>);
+/// One frame an event, made when the one before has gone: a client that reads slowly does not make them pile up.
+struct Events(Box<dyn Iterator<Item = Bytes> + Send>);
 
 impl http_body::Body for Events {
     type Data = Bytes;
@@ -457,10 +520,6 @@ impl http_body::Body for Events {
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Poll::Ready(self.0.pop_front().map(|event| Ok(Frame::data(event))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.0.is_empty()
+        Poll::Ready(self.0.next().map(|event| Ok(Frame::data(event))))
     }
 }
