@@ -122,7 +122,9 @@
 //! 9. Errors keep their status; the body becomes `{"error": {"message", "type", …}}`. A 200 that cannot be read is a 502.
 //! 10. Bedrock's requests are signed with AWS Signature Version 4; a model's name is one segment of the path,
 //!     whatever it holds.
-//! 11. A service account's access token is fetched once for all, five minutes before the old one ends. While Google
+//! 11. A chat, the arguments of its calls included, may hold 100,000 values: more is a 400, and in an answer a 502. That
+//!     holds for `echo` too, as these alone make a tree of what they read.
+//! 12. A service account's access token is fetched once for all, five minutes before the old one ends. While Google
 //!     does not answer, the old one serves until its last half minute; without one the answer is 502.
 //!
 //! # Deployment caveats
@@ -168,6 +170,7 @@ mod strategy;
 mod tally;
 mod target;
 mod translate;
+mod tree;
 
 pub use config::{
     BreakerConfig, Mode, ModeConfig, NestedTargetConfig, RetryConfig, StrategyConfig, TargetConfig,

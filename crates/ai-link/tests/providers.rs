@@ -303,6 +303,50 @@ async fn errors_of_anthropic_keep_their_status() {
     }
 }
 
+/// An answer that would be fine if its unknown member were smaller.
+fn of_many_values() -> Value {
+    json!({"id": "msg_1", "content": [{"type": "text", "text": "Hello"}], "more": vec![0; 200_000]})
+}
+
+#[tokio::test]
+async fn a_chat_of_too_many_values_is_not_translated() {
+    let upstream = Upstream::start(Reply::chat("hello"));
+    let zeros = format!("[{}0]", "0,".repeat(200_000));
+    let unknown = format!(
+        r#"{{"model":"claude-m","messages":[{{"role":"user","content":"Hi"}}],"x":{zeros}}}"#
+    );
+    let half = format!(r#"{{"x":[{}0]}}"#, "0,".repeat(60_000));
+    let call = json!({"id": "1", "type": "function", "function": {"name": "f", "arguments": half}});
+    let arguments = json!({"model": "claude-m", "messages": [
+        {"role": "assistant", "tool_calls": [call, call]},
+    ]});
+    for target in [
+        anthropic(&upstream),
+        bedrock(&upstream),
+        vertex(&upstream),
+        TargetConfig::new("main", "echo"),
+    ] {
+        let echo = target.provider.as_deref() == Some("echo");
+        let service = service(vec![target]);
+        for ask in [unknown.clone(), arguments.to_string()] {
+            if echo && ask != unknown {
+                continue;
+            }
+            let answer = send(&service, post(CHAT, ask)).await;
+            assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
+            assert!(text(answer).await.contains("holds too many values"));
+        }
+    }
+    assert_eq!(upstream.request_count(), 0);
+    // Whoever gets it as it is may get any number.
+    let answer = send(
+        &service(vec![support::openai(&upstream.url("/v1"))]),
+        post(CHAT, unknown),
+    )
+    .await;
+    assert_eq!(answer.status(), StatusCode::OK);
+}
+
 #[tokio::test]
 async fn answers_that_are_none() {
     for (ask, reply) in [
@@ -310,6 +354,7 @@ async fn answers_that_are_none() {
         (ASK, Reply::json(200, &json!({"id": "x"}))),
         (ASK, message().with_header("content-encoding", "gzip")),
         (ASK, Reply::huge(40 * 1024 * 1024)),
+        (ASK, Reply::json(200, &of_many_values())),
         (ASK_STREAM, message()),
     ] {
         let upstream = Upstream::start(reply);

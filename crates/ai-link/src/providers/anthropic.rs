@@ -15,7 +15,7 @@ use crate::translate::{
     Adapter, Chat, Choice, Chunks, Completion, Delta, Dialect, Finish, Image, Part, SseLines,
     StreamDecoder, ToolCall, Usage,
 };
-use crate::{Endpoint, TargetConfig};
+use crate::{Endpoint, TargetConfig, tree};
 
 const BASE: &str = "https://api.anthropic.com/v1";
 
@@ -296,7 +296,7 @@ impl Dialect for Messages {
     }
 
     fn whole(&self, _: &HeaderMap, body: &[u8]) -> Option<Bytes> {
-        let answer: Value = serde_json::from_slice(body).ok()?;
+        let answer: Value = tree::read(body).ok()?;
         let mut text = String::new();
         let mut calls = Vec::new();
         for block in answer.get("content")?.as_array()? {
@@ -337,7 +337,7 @@ impl Dialect for Messages {
 
 /// Reads `{"type":"error","error":{"type":…,"message":…}}`, and Google's errors, which have `status`.
 fn error(body: &[u8]) -> (Option<String>, Option<String>) {
-    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    let body: Value = tree::read(body).unwrap_or_default();
     let error = body.get("error").or_else(|| body.pointer("/0/error"));
     let Some(error) = error else {
         return (None, None);
@@ -354,11 +354,11 @@ impl StreamDecoder for Events {
     fn feed(&mut self, piece: &[u8], deltas: &mut Vec<Delta>) -> Result<(), &'static str> {
         let mut fault = None;
         self.0
-            .feed(piece, |data| match serde_json::from_slice(data) {
+            .feed(piece, |data| match tree::read(data) {
                 // What follows a broken event must not be taken for a proper end.
                 _ if fault.is_some() => {}
                 Ok(event) => read_event(&event, deltas),
-                Err(_) => fault = Some("an event that is not JSON"),
+                Err(_) => fault = Some("an event that cannot be read"),
             })
             .map_err(|_| "an event without an end")?;
         fault.map_or(Ok(()), Err)
@@ -452,7 +452,7 @@ impl Dialect for Models {
     }
 
     fn whole(&self, _: &HeaderMap, body: &[u8]) -> Option<Bytes> {
-        let answer: Value = serde_json::from_slice(body).ok()?;
+        let answer: Value = tree::read(body).ok()?;
         let models: Vec<Value> = answer
             .get("data")?
             .as_array()?

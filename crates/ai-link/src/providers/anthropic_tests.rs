@@ -455,10 +455,10 @@ fn streams_that_go_wrong() {
             r#"data: {"type":"error"}"#,
             "The provider broke off its answer",
         ),
-        ("data: {", "an event that is not JSON"),
+        ("data: {", "an event that cannot be read"),
         (
             "data: {\n\ndata: {\"type\":\"message_stop\"}",
-            "an event that is not JSON",
+            "an event that cannot be read",
         ),
         ("", "a stream without its end"),
         (

@@ -18,7 +18,7 @@ use crate::translate::{
     Adapter, Chat, Choice, Chunks, Completion, Delta, Dialect, Finish, Image, Part, StreamDecoder,
     ToolCall, Usage,
 };
-use crate::{Endpoint, TargetConfig};
+use crate::{Endpoint, TargetConfig, tree};
 
 const JSON: &str = "application/json";
 
@@ -367,7 +367,7 @@ impl Dialect for Converse {
     }
 
     fn whole(&self, head: &HeaderMap, body: &[u8]) -> Option<Bytes> {
-        let answer: Value = serde_json::from_slice(body).ok()?;
+        let answer: Value = tree::read(body).ok()?;
         let mut text = String::new();
         let mut calls = Vec::new();
         for block in answer.pointer("/output/message/content")?.as_array()? {
@@ -405,7 +405,7 @@ impl Dialect for Converse {
             .and_then(|kind| kind.to_str().ok())
             .and_then(|kind| kind.split(':').next())
             .map(str::to_owned);
-        let body: Value = serde_json::from_slice(body).unwrap_or_default();
+        let body: Value = tree::read(body).unwrap_or_default();
         let message = string(&body, "message").or_else(|| string(&body, "Message"));
         (kind, message)
     }
@@ -437,7 +437,7 @@ fn read_message(message: &Message, deltas: &mut Vec<Delta>) -> Result<(), &'stat
     match message.header(":message-type") {
         Some("event") => {}
         Some("exception") => {
-            let body: Value = serde_json::from_slice(&message.payload).unwrap_or_default();
+            let body: Value = tree::read(&message.payload).unwrap_or_default();
             deltas.push(Delta::Failed {
                 kind: message
                     .header(":exception-type")
@@ -463,8 +463,7 @@ fn read_message(message: &Message, deltas: &mut Vec<Delta>) -> Result<(), &'stat
         }
         _ => return Ok(()),
     }
-    let event: Value =
-        serde_json::from_slice(&message.payload).map_err(|_| "an event that is not JSON")?;
+    let event: Value = tree::read(&message.payload).map_err(|_| "an event that cannot be read")?;
     let block = || {
         event
             .get("contentBlockIndex")

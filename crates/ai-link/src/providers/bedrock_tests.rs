@@ -407,7 +407,7 @@ fn streams_that_go_wrong() {
     ]
     .concat();
     for (end, told) in [
-        (unreadable, "an event that is not JSON"),
+        (unreadable, "an event that cannot be read"),
         (exception, "throttlingException: Too many"),
         (error, "500: Bad day"),
         (bent, "a message with a wrong checksum"),

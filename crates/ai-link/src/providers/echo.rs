@@ -22,6 +22,7 @@ use serde_json::{Map, Value, json};
 use crate::Endpoint;
 use crate::meter::shown;
 use crate::service::{OwnBody, own_answer};
+use crate::tree::{self, TreeError};
 
 /// How much of a question is echoed, in characters.
 const MAX_TEXT: usize = 16 * 1024;
@@ -51,7 +52,10 @@ pub(crate) fn answer(
         .unwrap_or_default()
         .as_secs();
     let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
-    let request: Map<String, Value> = serde_json::from_slice(body).unwrap_or_default();
+    let request: Map<String, Value> = match tree::read(body) {
+        Err(TreeError::TooLarge) => return Err(refuse("The request body holds too many values")),
+        request => request.unwrap_or_default(),
+    };
     let echo = Echo {
         created,
         id: format!("echo-{created:x}-{serial:x}"),

@@ -1,7 +1,11 @@
 use serde_json::{Map, Number, Value};
 
+use crate::tree::{Budget, TreeError};
+
 /// The refusal of a request that cannot be put into the provider's words, told to the client.
 pub(crate) type Refused = String;
+
+const TOO_LARGE: &str = "The request body holds too many values";
 
 /// A request to `/v1/chat/completions`, as far as other providers know the same things.
 ///
@@ -105,8 +109,11 @@ fn refuse<T>(message: impl Into<String>) -> Result<T, Refused> {
 impl Chat {
     /// Reads a request's body, which was found to be a JSON object.
     pub(crate) fn parse(body: &[u8]) -> Result<Self, Refused> {
-        let mut request: Map<String, Value> = serde_json::from_slice(body)
-            .map_err(|_| "The request body is not valid JSON".to_owned())?;
+        let mut budget = Budget::default();
+        let mut request: Map<String, Value> = budget.read(body).map_err(|error| match error {
+            TreeError::Syntax => "The request body is not valid JSON",
+            TreeError::TooLarge => TOO_LARGE,
+        })?;
         // `null` means what absence means, everywhere in this API.
         request.retain(|_, value| !value.is_null());
         let mut chat = Self {
@@ -165,7 +172,7 @@ impl Chat {
             return refuse("`messages` must be a list");
         };
         for (index, message) in messages.into_iter().enumerate() {
-            chat.add(message)
+            chat.add(message, &mut budget)
                 .map_err(|why| format!("messages[{index}]: {why}"))?;
         }
         if chat.turns.is_empty() {
@@ -174,7 +181,7 @@ impl Chat {
         Ok(chat)
     }
 
-    fn add(&mut self, message: Value) -> Result<(), Refused> {
+    fn add(&mut self, message: Value, budget: &mut Budget) -> Result<(), Refused> {
         let Value::Object(mut message) = message else {
             return refuse("must be an object");
         };
@@ -209,7 +216,7 @@ impl Chat {
                     None => {}
                     Some(Value::Array(calls)) => {
                         for call in calls {
-                            parts.push(tool_call(call)?);
+                            parts.push(tool_call(call, budget)?);
                         }
                     }
                     Some(_) => return refuse("`tool_calls` must be a list"),
@@ -353,7 +360,7 @@ fn choice(value: &Value) -> Result<Choice, Refused> {
     }
 }
 
-fn tool_call(value: Value) -> Result<Part, Refused> {
+fn tool_call(value: Value, budget: &mut Budget) -> Result<Part, Refused> {
     let Value::Object(mut call) = value else {
         return refuse("`tool_calls` must hold objects");
     };
@@ -364,8 +371,9 @@ fn tool_call(value: Value) -> Result<Part, Refused> {
     let input = if arguments.trim().is_empty() {
         Value::Object(Map::new())
     } else {
-        match serde_json::from_str(&arguments) {
+        match budget.read(arguments.as_bytes()) {
             Ok(input @ Value::Object(_)) => input,
+            Err(TreeError::TooLarge) => return refuse(TOO_LARGE),
             _ => return refuse("the `arguments` of a tool call must be a JSON object"),
         }
     };
