@@ -146,7 +146,12 @@ impl From<SendError> for Failure {
             rejection: error.rejection(),
             name: error.kind().as_str(),
             details: error.to_string(),
-            verdict: (error.kind() != SendErrorKind::RequestBody).then_some(Verdict::NoAnswer),
+            // What the client did or did not send says nothing about the provider.
+            verdict: (!matches!(
+                error.kind(),
+                SendErrorKind::RequestBody | SendErrorKind::RequestTimeout
+            ))
+            .then_some(Verdict::NoAnswer),
         }
     }
 }

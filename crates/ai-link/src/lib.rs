@@ -20,8 +20,8 @@
 //!    would act as a credential at the provider; it gains the target's. `x-request-id` becomes the request's
 //!    [`RequestId`](proactions_edge::RequestId). The query is not passed on.
 //! 6. **The answer** passes through, the provider's own 4xx and 5xx included. No connection: 502. No answer in the
-//!    target's `requestTimeout`: 504. A redirect is not followed: 502. Cookies, server names, CORS and account
-//!    headers are dropped.
+//!    target's `requestTimeout`: 504, or 408 where the client is what is waited for. A redirect is not followed: 502.
+//!    Cookies, server names, CORS and account headers are dropped.
 //! 7. **Streams** pass piece by piece, byte for byte. When the provider breaks off, the stream of events ends with
 //!    `data: {"error":{"message":…,"type":"upstream_error","code":…}}`; any other body is cut.
 //! 8. **A client that leaves** ends the provider's call.
@@ -39,7 +39,8 @@
 //! 11. **Retries**, where configured: 250 to 500 ms later, then twice as long each time up to 8 s; `Retry-After` is
 //!     kept to, up to 60 s. All attempts at a provider have to fit into its `requestTimeout`.
 //! 12. **A circuit breaker** guards each provider ([`BreakerConfig`]): after five failures in a row it gets no calls for
-//!     ten seconds, then one as a probe. Until then: the next target, or 503 with `Retry-After`. [`Breakers`] keep
+//!     ten seconds, then one as a probe, and another one where a probe takes longer than ten seconds. Until then: the
+//!     next target, or 503 with `Retry-After`. A client that stalls says nothing about a provider. [`Breakers`] keep
 //!     their state when a new configuration takes over. Gauge `hub_ailink_breaker_state{target}`: 0 closed, 1 probing,
 //!     2 open.
 //!

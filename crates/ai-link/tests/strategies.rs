@@ -403,6 +403,46 @@ async fn a_breaker_opens_fails_fast_and_closes_again() {
 }
 
 #[tokio::test]
+async fn a_client_that_stalls_does_not_open_a_breaker() {
+    let upstream = Upstream::start(Reply::chat("good"));
+    let service = AiLink::new(
+        targets(json!({
+            "id": "main", "provider": "openai", "apiKey": "k", "endpoint": upstream.url("/v1"),
+            "requestTimeout": 1000, "breaker": {"failures": 1},
+        })),
+        client(),
+    );
+    let stalled = Request::post("/v1/audio/transcriptions")
+        .header("content-type", "multipart/form-data; boundary=b")
+        .body(Body::new(Stalled))
+        .unwrap();
+    let call = tokio::spawn({
+        let service = service.clone();
+        async move { send(&service, stalled).await.status() }
+    });
+    upstream.until_requests(1).await;
+    tokio::time::pause();
+    assert_eq!(call.await.unwrap(), StatusCode::REQUEST_TIMEOUT);
+    tokio::time::resume();
+    assert_eq!(content(&service, post(CHAT, "{}")).await, "good");
+}
+
+/// A body of which nothing comes.
+struct Stalled;
+
+impl http_body::Body for Stalled {
+    type Data = bytes::Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
+        std::task::Poll::Pending
+    }
+}
+
+#[tokio::test]
 async fn a_provider_that_is_down_is_passed_over() {
     let down = Upstream::start(Reply::error(503));
     let good = Upstream::start(Reply::chat("good"));

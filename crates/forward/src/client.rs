@@ -3,7 +3,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -211,6 +211,9 @@ impl HttpClient {
                 // While the client is still sending, the upstream has nothing to answer yet.
                 Err(_) => match upload.as_ref().and_then(|upload| upload.time_left(silence)) {
                     Some(left) => wait = left,
+                    None if upload.as_ref().is_some_and(|upload| upload.is_awaited()) => {
+                        return Err(SendError::client_silent());
+                    }
                     None => return Err(SendError::timeout()),
                 },
             }
@@ -289,6 +292,8 @@ struct Upload {
     started: tokio::time::Instant,
     /// In milliseconds since the start.
     moved: AtomicU64,
+    /// There is room for more of it, and its sender has not sent more.
+    awaited: AtomicBool,
 }
 
 impl Upload {
@@ -300,6 +305,7 @@ impl Upload {
         let upload = Arc::new(Self {
             started: tokio::time::Instant::now(),
             moved: AtomicU64::new(0),
+            awaited: AtomicBool::new(false),
         });
         let request = request.map(|body| {
             Body::new(Watched {
@@ -315,6 +321,10 @@ impl Upload {
         (moved + silence)
             .checked_sub(self.started.elapsed())
             .filter(|left| !left.is_zero())
+    }
+
+    fn is_awaited(&self) -> bool {
+        self.awaited.load(Ordering::Relaxed)
     }
 }
 
@@ -332,7 +342,9 @@ impl http_body::Body for Watched {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let frame = Pin::new(&mut self.body).poll_frame(cx);
-        if frame.is_ready() {
+        let awaited = frame.is_pending();
+        self.upload.awaited.store(awaited, Ordering::Relaxed);
+        if !awaited {
             let moved = self.upload.started.elapsed().as_millis();
             let moved = u64::try_from(moved).unwrap_or(u64::MAX);
             self.upload.moved.store(moved, Ordering::Relaxed);

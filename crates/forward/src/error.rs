@@ -70,6 +70,13 @@ impl SendError {
         }
     }
 
+    pub(crate) const fn client_silent() -> Self {
+        Self {
+            kind: SendErrorKind::RequestTimeout,
+            source: None,
+        }
+    }
+
     pub(crate) fn protocol(why: &'static str) -> Self {
         Self {
             kind: SendErrorKind::Protocol,

@@ -473,7 +473,8 @@ async fn an_upload_that_stalls_ends() {
     upstream.until_requests(1).await;
     tokio::time::pause();
     let error = call.await.unwrap().unwrap_err();
-    assert_eq!(error.kind(), SendErrorKind::Timeout);
+    assert_eq!(error.kind(), SendErrorKind::RequestTimeout);
+    assert_eq!(error.rejection().kind(), RejectionKind::RequestTimeout);
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Fails fast while a provider is down.
 //!
 //! Closed: calls pass, failures in a row are counted. Open: no call passes until the cool-down is over. Then one
-//! call may probe; its outcome closes the breaker or opens it for another cool-down.
+//! call may probe; its outcome closes the breaker or opens it for another cool-down. While there is no outcome, another
+//! may probe from time to time, as how long a call takes is up to its client too.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -14,6 +15,9 @@ use crate::BreakerConfig;
 
 /// How long others are told to wait while a probe is under way.
 const PROBE_WAIT: Duration = Duration::from_secs(1);
+
+/// How long after a probe another one may follow that does not know its outcome.
+const PROBE_TIME: Duration = Duration::from_secs(10);
 
 /// When a breaker opens, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,7 +103,7 @@ struct State {
 enum Phase {
     Closed { failed: u32, since: Option<Instant> },
     Open { until: Instant },
-    Probing,
+    Probing { until: Instant },
 }
 
 impl Default for Phase {
@@ -113,17 +117,18 @@ impl Default for Phase {
 
 impl Breaker {
     fn admit(self: Arc<Self>, policy: BreakerPolicy) -> Result<Permit, Duration> {
+        let now = Instant::now();
+        let probing = Phase::Probing {
+            until: now + PROBE_TIME,
+        };
         let mut state = locked(&self.state);
         match state.phase {
             Phase::Closed { .. } => {}
-            Phase::Probing => return Err(PROBE_WAIT),
-            Phase::Open { until } => {
-                let left = until.saturating_duration_since(Instant::now());
-                if !left.is_zero() {
-                    return Err(left);
-                }
-                self.change(&mut state, Phase::Probing);
-            }
+            // The round stays, so that the late outcome of a slow provider still counts.
+            Phase::Probing { until } if until <= now => state.phase = probing,
+            Phase::Probing { .. } => return Err(PROBE_WAIT),
+            Phase::Open { until } if until <= now => self.change(&mut state, probing),
+            Phase::Open { until } => return Err(until - now),
         }
         let round = state.round;
         drop(state);
@@ -139,7 +144,7 @@ impl Breaker {
         state.round = state.round.wrapping_add(1);
         let level = match phase {
             Phase::Closed { .. } => 0.0,
-            Phase::Probing => 1.0,
+            Phase::Probing { .. } => 1.0,
             Phase::Open { .. } => 2.0,
         };
         metrics::gauge!("hub_ailink_breaker_state", "target" => self.path.to_string()).set(level);
@@ -153,7 +158,7 @@ impl Breaker {
         match state.phase {
             Phase::Closed { failed: 0, .. } | Phase::Open { .. } => {}
             Phase::Closed { .. } => state.phase = Phase::default(),
-            Phase::Probing => {
+            Phase::Probing { .. } => {
                 self.change(&mut state, Phase::default());
                 drop(state);
                 tracing::info!(target: "aiLink", target = &*self.path, "provider is back: breaker closed");
@@ -173,7 +178,7 @@ impl Breaker {
         match state.phase {
             Phase::Open { .. } => {}
             // Expected while a provider is down; the first opening was told.
-            Phase::Probing => self.change(&mut state, open),
+            Phase::Probing { .. } => self.change(&mut state, open),
             Phase::Closed { failed, since } => {
                 let since = since.filter(|since| now - *since <= policy.window);
                 let failed = since.map_or(1, |_| failed.saturating_add(1));
@@ -197,7 +202,7 @@ impl Breaker {
     /// The call ended without saying anything about the provider.
     fn unjudged(&self, round: u64) {
         let mut state = locked(&self.state);
-        if state.round == round && state.phase == Phase::Probing {
+        if state.round == round && matches!(state.phase, Phase::Probing { .. }) {
             let until = Instant::now();
             self.change(&mut state, Phase::Open { until });
         }
@@ -296,6 +301,23 @@ mod tests {
         probe.succeeded();
         one.fail(2);
         assert!(one.admit().is_ok(), "the count began anew");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_probe_without_an_outcome_keeps_nobody_out_for_long() {
+        let one = One::new();
+        one.fail(3);
+        tokio::time::advance(Duration::from_secs(10)).await;
+        let held = one.admit().unwrap();
+        tokio::time::advance(Duration::from_secs(9)).await;
+        assert_eq!(one.admit().unwrap_err(), PROBE_WAIT);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let second = one.admit().expect("another probe");
+        assert_eq!(one.admit().unwrap_err(), PROBE_WAIT);
+        held.succeeded();
+        assert!(one.admit().is_ok(), "a late outcome counts");
+        second.failed();
+        assert!(one.admit().is_ok(), "the second is from before the change");
     }
 
     #[tokio::test(start_paused = true)]
