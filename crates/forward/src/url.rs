@@ -150,7 +150,7 @@ impl BaseUrl {
         }
         check_tail(tail).map_err(|_| UrlError::Path)?;
         let more = match (&self.query, query) {
-            (Some(own), Some(query)) => without_names_of([own.as_str()], query).map(Cow::Owned),
+            (Some(own), Some(query)) => without([own.as_str()], query, name_of).map(Cow::Owned),
             (_, query) => query.map(Cow::Borrowed),
         };
         let queries = [self.query.as_deref(), more.as_deref()];
@@ -171,6 +171,26 @@ impl BaseUrl {
         parts.authority = Some(self.authority.clone());
         parts.path_and_query = Some(path_and_query);
         Uri::from_parts(parts).map_err(|_| UrlError::Syntax)
+    }
+}
+
+impl BaseUrl {
+    pub(crate) const fn has_query(&self) -> bool {
+        self.query.is_some()
+    }
+
+    /// What of a query may be shown to a client: no parameter with a name of the own query, or elsewhere than at this
+    /// URL's origin, where names mean something else, none with its name and value.
+    pub(crate) fn shown_of<'a>(&self, query: &'a str, same_origin: bool) -> Option<Cow<'a, str>> {
+        let Some(own) = self.query.as_deref() else {
+            return Some(Cow::Borrowed(query));
+        };
+        let left = if same_origin {
+            without([own], query, name_of)
+        } else {
+            without([own], query, |parameter| parameter.as_bytes().to_vec())
+        };
+        left.map(Cow::Owned)
     }
 }
 
@@ -218,7 +238,7 @@ pub(crate) fn with_more(uri: &Uri, query: &str, except: &str) -> Result<Uri, Url
         return Err(UrlError::Fragment);
     }
     let own = uri.query();
-    let Some(more) = without_names_of([own.unwrap_or_default(), except], query) else {
+    let Some(more) = without([own.unwrap_or_default(), except], query, name_of) else {
         return Ok(uri.clone());
     };
     let text = match own {
@@ -231,18 +251,23 @@ pub(crate) fn with_more(uri: &Uri, query: &str, except: &str) -> Result<Uri, Url
     Uri::from_parts(parts).map_err(|_| UrlError::Syntax)
 }
 
-/// What is left of `query` without the parameters that are in `queries`; `None` if that is nothing.
-fn without_names_of<const N: usize>(queries: [&str; N], query: &str) -> Option<String> {
+/// What is left of `query` without the parameters that are in `queries`, compared by what `key` makes of them; `None` if
+/// that is nothing.
+fn without<const N: usize>(
+    queries: [&str; N],
+    query: &str,
+    key: fn(&str) -> Vec<u8>,
+) -> Option<String> {
     // Some servers end a parameter at a `;` too.
     let names = queries.iter().flat_map(|own| own.split(['&', ';']));
     let names = names.filter(|part| !part.is_empty());
-    let taken: Vec<Vec<u8>> = names.map(name_of).collect();
+    let taken: Vec<Vec<u8>> = names.map(key).collect();
     let kept: Vec<String> = query
         .split('&')
         .filter(|pair| !pair.is_empty())
         .filter_map(|pair| {
             let parts = pair.split(';');
-            let parts: Vec<&str> = parts.filter(|p| !taken.contains(&name_of(p))).collect();
+            let parts: Vec<&str> = parts.filter(|p| !taken.contains(&key(p))).collect();
             (!parts.is_empty()).then(|| parts.join(";"))
         })
         .collect();

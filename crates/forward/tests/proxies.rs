@@ -245,6 +245,21 @@ async fn redirects_are_passed_on_unless_asked() {
     assert_eq!(upstream.request_count(), 1 + 4);
 }
 
+#[tokio::test]
+async fn no_location_tells_the_key_in_a_proxys_url() {
+    for (told, passed_on) in [
+        ("/next?key=hunter2&x=1", Some("/proxy/forward/a/next?x=1")),
+        ("/next page?key=hunter2", None),
+    ] {
+        let upstream = Upstream::start(Reply::redirect(302, told));
+        let service = service(vec![proxy("a", &upstream.url("/?key=hunter2"))]);
+        let answer = get(&service, "/proxy/forward/a/x").await;
+        assert_eq!(answer.status(), 302);
+        let location = answer.headers().get("location");
+        assert_eq!(location.map(|to| to.to_str().unwrap()), passed_on, "{told}");
+    }
+}
+
 fn follower(upstream: &Upstream, hosts: &[&Upstream]) -> ForwardProxies {
     let mut config = proxy("a", &upstream.url("/base"));
     config.options.follow_redirects = true;

@@ -84,7 +84,8 @@ pub(super) fn keep_for_anybody(
 }
 
 /// `Location` as a client has to call it: below the proxy's own path where it leads below the proxy's URL, else
-/// with the host that is meant. What cannot be read stays as it is.
+/// with the host that is meant, and without the base's own query, which may hold a key. What cannot be read stays as it
+/// is.
 pub(super) fn rewritten(
     base: &BaseUrl,
     prefix: &str,
@@ -92,18 +93,22 @@ pub(super) fn rewritten(
     headers: &HeaderMap,
 ) -> Option<HeaderValue> {
     let (uri, fragment) = location(at, headers)?;
+    let same_origin = same_origin(base, &uri);
     let below = uri
         .path()
         .strip_prefix(base.path())
         .filter(|rest| rest.is_empty() || rest.starts_with('/'))
-        .filter(|_| same_origin(base, &uri));
+        .filter(|_| same_origin);
     let mut text = match below {
         Some(rest) => format!("{prefix}{rest}"),
         None => format!("{}://{}{}", uri.scheme()?, uri.authority()?, uri.path()),
     };
-    if let Some(query) = uri.query() {
+    if let Some(query) = uri
+        .query()
+        .and_then(|query| base.shown_of(query, same_origin))
+    {
         text.push('?');
-        text.push_str(query);
+        text.push_str(&query);
     }
     if let Some(fragment) = fragment {
         text.push('#');
@@ -307,6 +312,36 @@ mod tests {
             assert_eq!(value, rewritten_to, "{location}");
         }
         assert_eq!(rewritten(&base, "/p", &at, &to("mailto:a@b")), None);
+    }
+
+    #[test]
+    fn no_location_tells_what_the_bases_query_holds() {
+        let base = BaseUrl::parse_with_query("https://a.example/base?key=hunter2&v=1").unwrap();
+        let at = Uri::from_static("https://a.example/base/x?key=hunter2&v=1&q=2");
+        for (location, rewritten_to) in [
+            ("/base/x/?key=hunter2&v=1&q=2", "/p/x/?q=2"),
+            ("/base/x/?key=hunter2&v=1", "/p/x/"),
+            ("/base/x/?%6bey=hunter%32&q=key", "/p/x/?q=key"),
+            ("#f", "/p/x?q=2#f"),
+            ("?r=3", "/p/x?r=3"),
+            ("/else?key=hunter2", "https://a.example/else"),
+            // The same names mean something else there.
+            (
+                "https://b.example/y?key=theirs&v=2&q=2",
+                "https://b.example/y?key=theirs&v=2&q=2",
+            ),
+            (
+                "https://www.a.example/base/x?key=hunter2&v=1&q=2",
+                "https://www.a.example/base/x?q=2",
+            ),
+            (
+                "http://a.example/base/x?q=2&key=hunter2",
+                "http://a.example/base/x?q=2",
+            ),
+        ] {
+            let value = rewritten(&base, "/p", &at, &to(location)).unwrap();
+            assert_eq!(value, rewritten_to, "{location}");
+        }
     }
 
     #[test]

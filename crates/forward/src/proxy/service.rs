@@ -44,7 +44,8 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 ///    as a host and a port; the connection and its certificate stay the upstream's.
 /// 4. **The answer's header** loses what [`strip_response`] lists, `Set-Cookie` among it (the cookie would be this
 ///    program's host's), trailers, `WWW-Authenticate` (an answer to it would never travel) and `Access-Control-` fields (who may
-///    read an answer is decided here). A `Location` below the proxy's URL is rewritten to lead through the proxy.
+///    read an answer is decided here). A `Location` below the proxy's URL is rewritten to lead through the proxy, and
+///    no `Location` shows the query of the proxy's URL.
 /// 5. **Redirects** are passed on unless `followRedirects`. `GET` and `HEAD` follow all, others only a 303, as a `GET`; no
 ///    body is sent twice. Another origin gets a handful of the client's fields and nothing of `options`; it must be
 ///    named in `allowHosts`, or be public. From `https` to `http` is not followed. Too many: 502.
@@ -382,8 +383,15 @@ impl Route {
             .map_err(|error| meter.failed(&error))?;
         to_client(answer.headers_mut());
         let base = &self.policy.base;
-        if let Some(location) = redirect::rewritten(base, &self.prefix, at, answer.headers()) {
-            answer.headers_mut().insert(LOCATION, location);
+        match redirect::rewritten(base, &self.prefix, at, answer.headers()) {
+            Some(location) => {
+                answer.headers_mut().insert(LOCATION, location);
+            }
+            // What cannot be read may hold the query.
+            None if base.has_query() => {
+                answer.headers_mut().remove(LOCATION);
+            }
+            None => {}
         }
         Ok(Answer::Plain(answer))
     }
