@@ -24,6 +24,9 @@ const END: usize = 1024;
 /// A frame pins the buffer that it is a part of, so their number is bounded too.
 const MAX_FRAMES: usize = 64;
 
+/// How many objects that begin like the counts are read: each may reach to the end of the answer.
+const MAX_USAGES: usize = 8;
+
 /// How much of an answer's text goes into the log, in bytes.
 const MAX_TEXT: usize = 32 * 1024;
 
@@ -132,7 +135,8 @@ impl JsonTally {
         let mut usage = Usage::default();
         if self.cut || window.len() > READ_WHOLE {
             usage.note_model(model_at_an_end(&window));
-            usage.count(last_usage(&window));
+            let end = window.len().saturating_sub(WINDOW);
+            usage.count(window.get(end..).and_then(last_usage));
         } else if let Ok(answer) = serde_json::from_slice::<Answer<'_>>(&window) {
             usage.note(&answer);
         }
@@ -351,23 +355,25 @@ impl Usage {
 fn last_usage(window: &[u8]) -> Option<&RawValue> {
     let name: &[u8] = b"\"usage\"";
     let mut end = window.len();
-    loop {
+    let mut tries = 0;
+    while tries < MAX_USAGES {
         let at = window
             .get(..end)?
             .windows(name.len())
             .rposition(|part| part == name)?;
         let after = window.get(at + name.len()..)?.trim_ascii_start();
         let value = after.strip_prefix(b":").map(<[u8]>::trim_ascii_start);
-        if let Some(value) = value.filter(|value| value.starts_with(b"{"))
-            && let Some(Ok(counts)) = serde_json::Deserializer::from_slice(value)
-                .into_iter::<&RawValue>()
-                .next()
-        {
-            return Some(counts);
+        if let Some(value) = value.filter(|value| value.starts_with(b"{")) {
+            tries += 1;
+            let mut values = serde_json::Deserializer::from_slice(value).into_iter::<&RawValue>();
+            if let Some(Ok(counts)) = values.next() {
+                return Some(counts);
+            }
         }
         // The next one may overlap with this one by a quote.
         end = at + name.len() - 1;
     }
+    None
 }
 
 /// The `"model":"…"` that stands near the beginning of a long JSON text, or near its end.

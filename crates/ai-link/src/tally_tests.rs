@@ -131,6 +131,29 @@ fn the_end_of_a_long_answer_is_enough_and_memory_is_bounded() {
 }
 
 #[test]
+fn an_answer_full_of_counts_that_do_not_end_is_not_read_to_its_beginning() {
+    let good = r#"{"usage":{"input_tokens":3,"output_tokens":4},"#;
+    for (unended, found) in [(MAX_USAGES - 1, Some(3)), (MAX_USAGES, None)] {
+        let answer = [good, &r#""usage":{"#.repeat(unended)].concat();
+        let counts = last_usage(answer.as_bytes());
+        let mut usage = Usage::default();
+        usage.count(counts);
+        assert_eq!(usage.prompt_tokens, found, "{unended}");
+    }
+}
+
+#[test]
+fn only_the_end_of_a_frame_is_searched() {
+    let usage = r#""usage":{"input_tokens":3,"output_tokens":4}"#;
+    let far = format!("{{{usage},\"x\":\"{}\"}}", "x".repeat(WINDOW));
+    let near = format!("{{\"x\":\"{}\",{usage}}}", "x".repeat(WINDOW));
+    for (answer, found) in [(far, None), (near, Some(3))] {
+        let read = read("application/json", &[answer.as_bytes()], false);
+        assert_eq!(read.prompt_tokens, found);
+    }
+}
+
+#[test]
 fn an_endless_line_is_not_kept() {
     let mut events = EventTally::default();
     for _ in 0..100 {
