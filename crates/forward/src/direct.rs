@@ -156,6 +156,8 @@ impl Link {
     ) -> Poll<T> {
         self.gate.task.register(cx.waker());
         self.gate.polling.store(true, SeqCst);
+        // A wake-up until here is answered by the polls that follow.
+        self.gate.woken.store(false, SeqCst);
         let mut inner = Context::from_waker(&self.waker);
         let mut result = Poll::Pending;
         for _ in 0..MAX_TURNS {
@@ -163,11 +165,11 @@ impl Link {
             if result.is_ready() {
                 break;
             }
-            // A wake-up until here is answered by the poll of the connection that follows.
-            self.gate.woken.store(false, SeqCst);
             let Some(connection) = &mut self.connection else {
                 break;
             };
+            // So is one until here by the poll of the connection.
+            self.gate.woken.store(false, SeqCst);
             if connection.as_mut().poll(&mut inner).is_ready() {
                 self.connection = None;
             } else if !self.gate.woken.load(SeqCst) {
@@ -350,5 +352,57 @@ impl Drop for Driven {
         if self.body.is_end_stream() {
             self.give_back(&Context::from_waker(Waker::noop()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use hyper_util::rt::TokioIo;
+    use tokio::io::DuplexStream;
+
+    use super::*;
+
+    /// A connection, and its other end.
+    async fn link() -> (Link, DuplexStream) {
+        let (stream, other) = tokio::io::duplex(1024);
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+        let gate = Arc::new(Gate::default());
+        let link = Link {
+            sender,
+            connection: Some(Box::pin(connection)),
+            waker: Waker::from(Arc::clone(&gate)),
+            gate,
+            absolute_form: false,
+        };
+        (link, other)
+    }
+
+    #[derive(Default)]
+    struct Wakes(AtomicUsize);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, SeqCst);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_wake_up_during_the_work_is_kept_without_a_connection_too() {
+        let (mut link, _other) = link().await;
+        link.connection = None;
+        let wakes = Arc::new(Wakes::default());
+        let waker = Waker::from(Arc::clone(&wakes));
+        let cx = Context::from_waker(&waker);
+        let result = link.poll_with(&cx, |cx| {
+            cx.waker().wake_by_ref();
+            Poll::<()>::Pending
+        });
+        assert!(result.is_pending());
+        assert_eq!(wakes.0.load(SeqCst), 1);
+        // Once answered, it wakes nobody again.
+        assert!(link.poll_with(&cx, |_| Poll::<()>::Pending).is_pending());
+        assert_eq!(wakes.0.load(SeqCst), 1);
     }
 }
