@@ -22,6 +22,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::rt::{Read, Write};
 use hyper_util::client::legacy::connect::Connection;
+use tokio::task::unconstrained;
 use tokio::time::Instant;
 use tower_service::Service;
 
@@ -30,6 +31,9 @@ use crate::{Body, BoxError};
 
 /// How often a connection and what waits for it are polled in turn before other tasks get their turn.
 const MAX_TURNS: usize = 16;
+
+/// How many idle connections are kept to all authorities together: a redirect may name any.
+const MAX_IDLE: usize = 1024;
 
 /// Why a call failed.
 #[derive(Debug)]
@@ -213,6 +217,9 @@ impl Wake for Gate {
     }
 }
 
+/// How often idle connections are looked at within the time that they may be idle.
+const SWEEPS: u32 = 5;
+
 /// Idle connections, by authority.
 struct Shelf {
     idle: Mutex<Idle>,
@@ -223,7 +230,7 @@ struct Shelf {
 #[derive(Default)]
 struct Idle {
     links: HashMap<Authority, Vec<(Link, Instant)>>,
-    /// Whether a task is there that takes out what has been idle for too long.
+    /// Whether a task is there that takes out what is of no more use.
     swept: bool,
 }
 
@@ -245,24 +252,33 @@ impl Shelf {
     }
 
     fn put(self: &Arc<Self>, authority: Authority, link: Link) {
+        // Whoever used it last has nothing more to do with it.
+        link.gate.task.register(Waker::noop());
         let mut idle = self.locked();
-        let links = idle.links.entry(authority).or_default();
-        if links.len() < self.max_idle {
-            links.push((link, Instant::now()));
+        if idle.links.values().map(Vec::len).sum::<usize>() < MAX_IDLE {
+            let links = idle.links.entry(authority).or_default();
+            if links.len() < self.max_idle {
+                links.push((link, Instant::now()));
+            }
         }
         if !idle.swept
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
             idle.swept = true;
-            runtime.spawn(sweep(Arc::downgrade(self), self.idle_timeout));
+            let every = self.idle_timeout / SWEEPS;
+            // With a budget, connections beyond it would not be read.
+            runtime.spawn(unconstrained(sweep(Arc::downgrade(self), every)));
         }
     }
 
-    /// Closes what has been idle for too long; says whether anything is left.
+    /// Closes what has been idle for too long or was closed by the upstream; says whether anything is left.
     fn sweep(&self) -> bool {
+        let cx = Context::from_waker(Waker::noop());
         let mut idle = self.locked();
         for links in idle.links.values_mut() {
-            links.retain(|(_, since)| since.elapsed() < self.idle_timeout);
+            links.retain_mut(|(link, since)| {
+                since.elapsed() < self.idle_timeout && link.is_usable(&cx)
+            });
         }
         idle.links.retain(|_, links| !links.is_empty());
         idle.swept = !idle.links.is_empty();
@@ -404,5 +420,50 @@ mod tests {
         // Once answered, it wakes nobody again.
         assert!(link.poll_with(&cx, |_| Poll::<()>::Pending).is_pending());
         assert_eq!(wakes.0.load(SeqCst), 1);
+    }
+
+    fn shelf() -> Arc<Shelf> {
+        Arc::new(Shelf {
+            idle: Mutex::default(),
+            max_idle: 256,
+            idle_timeout: Duration::from_secs(50),
+        })
+    }
+
+    fn kept(shelf: &Shelf) -> usize {
+        shelf.locked().links.values().map(Vec::len).sum()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_upstream_closes_is_soon_released() {
+        let shelf = shelf();
+        let (mut link, other) = link().await;
+        let wakes = Arc::new(Wakes::default());
+        let waker = Waker::from(Arc::clone(&wakes));
+        assert!(link.is_usable(&Context::from_waker(&waker)));
+        shelf.put(Authority::from_static("a.example"), link);
+        drop(waker);
+        assert_eq!(Arc::strong_count(&wakes), 1, "its last user is let go");
+        let begun = Instant::now();
+        tokio::time::sleep(Duration::from_secs(15)).await;
+        assert_eq!(kept(&shelf), 1);
+        drop(other);
+        while kept(&shelf) > 0 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        assert!(begun.elapsed() <= Duration::from_secs(21));
+    }
+
+    #[tokio::test]
+    async fn idle_connections_are_bounded_in_total() {
+        let shelf = shelf();
+        let mut others = Vec::new();
+        for number in 0..=MAX_IDLE {
+            let (link, other) = link().await;
+            others.push(other);
+            let authority = Authority::try_from(format!("a{number}.example")).unwrap();
+            shelf.put(authority, link);
+        }
+        assert_eq!(kept(&shelf), MAX_IDLE);
     }
 }
