@@ -134,8 +134,8 @@
 //! * Streams carry token counts only if the provider sends them. For OpenAI that takes
 //!   `stream_options: {include_usage: true}`, in the request or in the target's options; clients then get one more
 //!   event, whose `choices` is empty.
-//! * `requestTimeout` also bounds the silence between two parts of an answer. Give targets whose models think for
-//!   long a long one.
+//! * `requestTimeout` also bounds the silence between two parts of an answer; to send a long JSON body a second for each
+//!   256 KiB is added. Give targets whose models think for long a long one.
 //! * Whoever may call a target may use every model that its key may use, unless the provider restricts the key.
 //! * A call that failed may have been done, and charged for, at the provider: `retry` and `fallback` may do it twice.
 //! * One client's requests can open a breaker for all clients, if nobody else's succeed in between. A target that

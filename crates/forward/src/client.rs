@@ -41,6 +41,9 @@ const LEAVE_TIME: Duration = Duration::from_millis(100);
 /// to fit in.
 pub(crate) const READ_AHEAD: usize = 128 * 1024;
 
+/// How fast a body that is there as a whole is sent at least, in bytes a second. Nobody sees how far it has come.
+const UPLOAD_RATE: u64 = 256 * 1024;
+
 /// Calls upstreams: pooled connections, HTTP/1.1 and HTTP/2 (by ALPN), deadlines. It follows no redirect,
 /// keeps no cookie and repeats no request that may have reached the upstream; only a request that met a pooled
 /// connection at its end, before a byte of it was sent, is sent on another one.
@@ -196,6 +199,10 @@ impl HttpClient {
         }
         let request_id = request.headers().get("x-request-id").cloned();
         let (request, upload) = Upload::watch(request);
+        let time_to_send = match &upload {
+            None => time_to_send(request.body().size_hint().exact().unwrap_or_default()),
+            Some(_) => Duration::ZERO,
+        };
         // A task has to drive a connection that may outlive its answer, or whose request is still being sent while
         // nobody reads the answer.
         let direct = upload.is_none() && !upgrade && request.uri().scheme() == Some(&Scheme::HTTP);
@@ -204,7 +211,7 @@ impl HttpClient {
         } else {
             self.pool.dispatch(request)
         };
-        let mut wait = silence;
+        let mut wait = silence + time_to_send;
         let response = loop {
             match tokio::time::timeout(wait, call.as_mut()).await {
                 Ok(response) => break response,
@@ -245,6 +252,10 @@ impl HttpClient {
     pub(crate) const fn silence(&self) -> Duration {
         self.timeout
     }
+}
+
+const fn time_to_send(bytes: u64) -> Duration {
+    Duration::from_millis(bytes.saturating_mul(1000) / UPLOAD_RATE)
 }
 
 /// Whether a body is more than chunked. What else was done to it is undone nowhere, and the field that names it is not

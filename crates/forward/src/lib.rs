@@ -12,7 +12,8 @@
 //! 3. **Bodies stream** both ways, compressed as they came. Nothing is collected; small pieces that are there at
 //!    the same time are passed on as one, and none is waited for.
 //! 4. **Every wait has an end**: for the connection with its TLS handshake (10 s), for the first byte of the
-//!    answer once the request has been sent, and for the next byte of it.
+//!    answer once the request has been sent (one that is in memory has a second for each 256 KiB for that), and for
+//!    the next byte of it.
 //! 5. **A client that leaves** takes the upstream call with it: dropping the future or the body ends it.
 //! 6. **Nothing is sent twice.** [`HttpClient`] follows no redirect; [`ForwardProxies`] does where it is told to, and
 //!    never with a body or, to another origin, with credentials.

@@ -142,7 +142,7 @@ impl Outgoing {
     }
 
     /// Sets how long the upstream may take to begin its answer, counted from the last part of the request's
-    /// body, and to be silent within it.
+    /// body, and to be silent within it. A body that is in memory as a whole may take a second for each 256 KiB.
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self

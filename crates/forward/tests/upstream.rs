@@ -194,6 +194,28 @@ async fn a_silent_upstream_is_a_gateway_timeout() {
 }
 
 #[tokio::test]
+async fn a_long_body_has_time_to_be_sent() {
+    let upstream = Upstream::serve(|request| match request.path() {
+        "/silent" => Reply::silence(),
+        _ => Reply::new(200),
+    });
+    let client = client();
+    let warm = client.send(get(&upstream.url("/"))).await.unwrap();
+    Body::from(warm.into_body())
+        .collect_up_to(10)
+        .await
+        .unwrap();
+    tokio::time::pause();
+    let before = tokio::time::Instant::now();
+    let outgoing = get(&upstream.url("/silent"))
+        .timeout(Duration::from_secs(7))
+        .body(vec![b'x'; 2 * 1024 * 1024]);
+    let error = client.send(outgoing).await.unwrap_err();
+    assert_eq!(error.kind(), SendErrorKind::Timeout);
+    assert_eq!(before.elapsed().as_secs(), 7 + 8);
+}
+
+#[tokio::test]
 async fn silence_within_an_answer_ends_it() {
     let upstream = Upstream::start(Reply::sse(["data: 1\n\n"]).then(Step::Hang));
     let mut body = call(&upstream).await.unwrap().into_body();
