@@ -1,3 +1,4 @@
+use std::fmt;
 use std::time::Duration;
 
 use http::header::{CONNECTION, HOST, TRANSFER_ENCODING, UPGRADE};
@@ -27,7 +28,6 @@ use crate::{BaseUrl, Body, JoinedUrl, UrlError};
 /// assert_eq!(outgoing.headers()["accept"], "application/json");
 /// # Ok::<(), proactions_forward::UrlError>(())
 /// ```
-#[derive(Debug)]
 #[must_use]
 pub struct Outgoing {
     method: Method,
@@ -178,5 +178,36 @@ impl Outgoing {
         }
         *request.headers_mut() = headers;
         request
+    }
+}
+
+impl fmt::Debug for Outgoing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The query may hold a key.
+        let scheme = self.uri.scheme_str().unwrap_or_default();
+        let authority = self
+            .uri
+            .authority()
+            .map_or("", |authority| authority.as_str());
+        let path = self.uri.path();
+        write!(f, "Outgoing({} {scheme}://{authority}{path})", self.method)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_shows_neither_query_nor_header() {
+        let base = BaseUrl::parse_with_query("https://a.example/b?key=hunter2").unwrap();
+        let outgoing = Outgoing::new(Method::POST, &base, "/c", Some("token=hunter2"))
+            .unwrap()
+            .header(
+                HeaderName::from_static("x-key"),
+                HeaderValue::from_static("hunter2"),
+            );
+        let shown = format!("{outgoing:?}");
+        assert_eq!(shown, "Outgoing(POST https://a.example/b/c)");
     }
 }
