@@ -11,6 +11,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::meter::shown;
+use crate::translate::BYTE_ORDER_MARK;
 
 /// How much of a JSON answer's end is kept, and how long a line of a stream may be to be read, in bytes.
 const WINDOW: usize = 64 * 1024;
@@ -154,6 +155,10 @@ pub(crate) struct EventTally {
     line: Vec<u8>,
     /// The line under way is longer than the window: it is not read.
     too_long: bool,
+    /// The last byte was a carriage return, which a line feed may follow.
+    after_return: bool,
+    /// The first line has ended, before which a byte order mark may stand.
+    begun: bool,
     /// Lines of an event came, and not yet the empty one that ends it.
     open: bool,
     /// `[DONE]` came, after which nothing may follow.
@@ -166,9 +171,17 @@ pub(crate) struct EventTally {
 impl EventTally {
     fn feed(&mut self, frame: &[u8]) {
         let mut rest = frame;
-        while let Some(end) = rest.iter().position(|b| *b == b'\n') {
+        if self.after_return && !rest.is_empty() {
+            self.after_return = false;
+            rest = rest.strip_prefix(b"\n").unwrap_or(rest);
+        }
+        while let Some(end) = rest.iter().position(|b| matches!(b, b'\n' | b'\r')) {
             let (line, after) = rest.split_at(end);
-            rest = after.get(1..).unwrap_or_default();
+            rest = match after {
+                [b'\r', b'\n', rest @ ..] | [_, rest @ ..] => rest,
+                [] => after,
+            };
+            self.after_return = after == b"\r";
             if self.line.is_empty() && !self.too_long {
                 self.end_line(line);
                 continue;
@@ -177,6 +190,7 @@ impl EventTally {
             let line = std::mem::take(&mut self.line);
             if std::mem::take(&mut self.too_long) {
                 self.open = true;
+                self.begun = true;
             } else {
                 self.end_line(&line);
             }
@@ -189,6 +203,9 @@ impl EventTally {
     /// What has to be sent before another event can begin.
     pub(crate) fn separator(&self) -> &'static str {
         if self.too_long || !self.line.is_empty() {
+            "\n\n"
+        } else if self.open && self.after_return {
+            // The first of the two would still belong to the line before.
             "\n\n"
         } else if self.open {
             "\n"
@@ -211,7 +228,11 @@ impl EventTally {
     }
 
     fn end_line(&mut self, line: &[u8]) {
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let marked = !std::mem::replace(&mut self.begun, true);
+        let line = match line.strip_prefix(BYTE_ORDER_MARK) {
+            Some(line) if marked => line,
+            _ => line,
+        };
         self.open = !line.is_empty();
         let Some(data) = line.strip_prefix(b"data:") else {
             return;

@@ -174,6 +174,9 @@ fn the_separator_ends_what_is_under_way() {
         ("data: {}\r\n\r\n", ""),
         ("data: {}\n", "\n"),
         ("data: {", "\n\n"),
+        ("data: {}\r", "\n\n"),
+        ("data: {}\r\n", "\n"),
+        ("data: {}\r\r", ""),
         ("data: {}\n\nd", "\n\n"),
     ] {
         let mut events = EventTally::default();
@@ -202,6 +205,25 @@ proptest! {
         let _ = read("application/json", &parts, true);
         let _ = read("text/event-stream", &parts, true);
         let _ = last_usage(&parts.concat());
+    }
+}
+
+#[test]
+fn lines_end_in_three_ways_and_a_byte_order_mark_is_no_part_of_them() {
+    let mut expected = usage("gpt-4.1", 9, 6);
+    expected.text = Some("Hello".to_owned());
+    let plain = STREAM.replace("\r\n", "\n");
+    for end in ["\n", "\r", "\r\n"] {
+        for mark in ["", "\u{feff}"] {
+            // Without the comment the mark stands before the data.
+            let stream = plain.trim_start_matches(": a comment\n\n");
+            let stream = [mark, &stream.replace('\n', end)].concat();
+            for cut in 0..stream.len() {
+                let parts = split(stream.as_bytes(), &[cut]);
+                let read = read("text/event-stream", &parts, true);
+                assert_eq!(read, expected, "{end:?} {mark:?} cut at {cut}");
+            }
+        }
     }
 }
 

@@ -13,7 +13,7 @@ pub(crate) use adapt::Translating;
 pub(crate) use adapt::{Adapted, Adapter, Dialect, StreamDecoder, Told};
 pub(crate) use answer::{Chunks, Completion, Delta, Finish, ToolCall, Usage, error_body};
 pub(crate) use chat::{Chat, Choice, Image, Part};
-pub(crate) use sse::SseLines;
+pub(crate) use sse::{BYTE_ORDER_MARK, SseLines};
 
 #[cfg(test)]
 pub(crate) mod test_support {

@@ -6,11 +6,16 @@ pub(crate) struct SseLines {
     has_data: bool,
     /// The last byte was a carriage return, which a line feed may follow.
     after_return: bool,
+    /// The first line has ended, before which a byte order mark may stand.
+    begun: bool,
 }
 
 /// An event is longer than any real one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TooLong;
+
+/// It may stand before a stream, and is no part of it.
+pub(crate) const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// How long an event may be, in bytes.
 const MAX_EVENT: usize = 4 * 1024 * 1024;
@@ -40,6 +45,9 @@ impl SseLines {
     }
 
     fn end_line(&mut self, each: &mut impl FnMut(&[u8])) {
+        if !std::mem::replace(&mut self.begun, true) && self.line.starts_with(BYTE_ORDER_MARK) {
+            self.line.drain(..BYTE_ORDER_MARK.len());
+        }
         if self.line.is_empty() {
             if std::mem::take(&mut self.has_data) {
                 each(&self.data);
@@ -89,6 +97,11 @@ mod tests {
             (": ping\n\nid: 1\nretry: 5\n\n", &[]),
             ("data\n\ndata:\n\n", &[""]),
             ("data: not ended\n", &[]),
+            (
+                "\u{feff}data: 1\n\n\u{feff}data: 2\n\ndata: 3\n\n",
+                &["1", "3"],
+            ),
+            ("\u{feff}\ndata: 1\n\n", &["1"]),
         ] {
             assert_eq!(events(&[stream.as_bytes()]), expected, "{stream:?}");
         }
