@@ -246,6 +246,7 @@ check(
     unit("quadlet/proactions-redis.container")["Container"]["Network"] == ["proactions-backend.network"],
 )
 same = [str(a) for a in services["redis"]["command"]]
+check("redis: it throws no session away", same[same.index("--maxmemory-policy") + 1] == "noeviction")
 exec_line = unit("quadlet/proactions-redis.container")["Container"]["Exec"][0]
 check(
     "quadlet: Redis is started as compose starts it",
@@ -356,6 +357,15 @@ rules = objects["NetworkPolicy/proactions-hub"]["spec"]
 check(
     "kubernetes: every way in has a sender and a known port",
     all(r.get("from") and {p["port"] for p in r["ports"]} <= set(ports.values()) for r in rules["ingress"]),
+)
+redis = objects.get("NetworkPolicy/redis", {}).get("spec")
+ways = [r["ports"] for r in rules["egress"] if redis and r["to"] == [{"podSelector": redis["podSelector"]}]]
+check(
+    "kubernetes: Redis lets in the hub, and nobody else",
+    ways != []
+    and redis["ingress"]
+    == [{"from": [{"podSelector": objects["NetworkPolicy/proactions-hub"]["spec"]["podSelector"]}], "ports": ways[0]}]
+    and redis["policyTypes"] == ["Ingress"],
 )
 check(
     "kubernetes: the cloud's metadata service is out of reach",
