@@ -18,6 +18,10 @@ test-quick:
 e2e:
     scripts/e2e
 
+# Sessions that express-session on Node and the layer here read from each other.
+interchange:
+    scripts/interchange
+
 # The deployments in examples/containers: nginx, HAProxy and Redis in front of and beside a running hub, and lints.
 check-examples:
     scripts/check-examples

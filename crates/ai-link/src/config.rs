@@ -55,7 +55,7 @@ pub struct TargetConfig {
     /// The Azure region, instead of a resource (`https://{region}.api.cognitive.microsoft.com`).
     #[cfg_attr(feature = "config", serde(deserialize_with = "read::text"))]
     pub azure_region: Option<String>,
-    /// The Azure deployment. Required for `azure-openai`.
+    /// The Azure deployment. Without it the request's `model` names one (Azure's v1 API).
     #[cfg_attr(feature = "config", serde(deserialize_with = "read::text"))]
     pub azure_deployment_id: Option<String>,
     /// The version of Azure's API; `2024-10-21` unless set.

@@ -18,7 +18,8 @@
 //!    `stream_options` is added to streams only.
 //! 5. **The header** loses the client's credentials, cookies, address and page, `x-target`, and everything that
 //!    would act as a credential at the provider; it gains the target's. `x-request-id` becomes the request's
-//!    [`RequestId`](proactions_edge::RequestId). The query is not passed on.
+//!    [`RequestId`](proactions_edge::RequestId). The query travels with `GET /v1/models` alone, to providers that speak
+//!    OpenAI's protocol and without what would act as a credential there.
 //! 6. **The answer** passes through, the provider's own 4xx and 5xx included. No connection: 502. No answer in the
 //!    target's `requestTimeout`: 504, or 408 where the client is what is waited for. A redirect is not followed: 502.
 //!    Cookies, server names, CORS and account headers are dropped.
@@ -101,7 +102,7 @@
 //! | `echo` | nothing | nowhere: for first runs and probes |
 //! | `anthropic` | `apiKey` | Anthropic's Messages API, or `endpoint` |
 //! | `bedrock` | `awsRegion`, and `awsAccessKeyId` with `awsSecretAccessKey`, or `apiKey` | Bedrock's Converse API, or `endpoint` |
-//! | `vertex-ai` | `vertexProjectId`, `vertexRegion`, `vertexServiceAccountJson` | Vertex AI, or `endpoint` |
+//! | `vertex-ai` | `vertexProjectId`, `vertexRegion`, and `vertexServiceAccountJson`, or `apiKey` with an access token | Vertex AI, or `endpoint` |
 //!
 //! # Providers with a protocol of their own
 //!

@@ -95,7 +95,8 @@
 //! # Deployment caveats
 //!
 //! * The directory of the token files holds refresh tokens, which act for the account until they are revoked.
-//!   Give it to the user that runs the service and to nobody else. One that exists keeps its mode.
+//!   Give it to the user that runs the service and to nobody else. One that is there and open to others is closed to
+//!   them, unless it belongs to another user or is sticky, as `/tmp` is: then there is only a warning.
 //! * States live in memory: the browser has to come back to the process that it began with.
 //! * The page that asks for `authUrl` has to be of the same site as this service and to send and take cookies
 //!   (`fetch` with `credentials: "include"`): browsers drop the cookie of another site's answer. A browser has one
