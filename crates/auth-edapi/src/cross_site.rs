@@ -5,7 +5,8 @@ use http::uri::Authority;
 use http::{HeaderMap, Method};
 use proactions_edge::{ClientInfo, Scheme};
 
-/// Whether another site may have made the browser send this request, so that a cookie must not vouch for it.
+/// Whether another site may have made the browser send this request, so that what a browser adds by itself, a cookie
+/// or a remembered user and password, must not vouch for it.
 ///
 /// 1. `GET`, `HEAD` and `OPTIONS` change nothing, unless they open a WebSocket.
 /// 2. A request whose `Origin` the CORS policy names may act.

@@ -37,7 +37,7 @@ pub(crate) struct Entry {
     pub(crate) session: Option<Session>,
     pub(crate) credentials: Option<Credentials>,
     pub(crate) ip: Option<IpAddr>,
-    /// Another site may have made the browser send this, so a cookie must not vouch for it.
+    /// Another site may have made the browser send this, so what a browser adds by itself must not vouch for it.
     pub(crate) cross_site: bool,
     step: Step,
 }
@@ -170,16 +170,7 @@ impl Entry {
 
     fn resumed(&mut self, verdict: Verdict, request_id: Option<&RequestId>) -> Turned {
         match verdict {
-            Verdict::Granted(_) if self.cross_site => {
-                tracing::warn!(
-                    target: "security",
-                    event = "cross_site_refused",
-                    ip = self.ip.map(tracing::field::display),
-                    requestId = request_id.map(tracing::field::display),
-                    "A session cookie came with a request that another site made"
-                );
-                refuse(Rejection::new(RejectionKind::CrossSite))
-            }
+            Verdict::Granted(_) if self.cross_site => self.refuse_cross_site(request_id),
             Verdict::Granted(grant) => {
                 self.renew(&grant);
                 Turned::Done(Ok(grant.principal))
@@ -227,6 +218,11 @@ impl Entry {
             );
             return refuse(self.unauthorized());
         };
+        // A browser remembers user and password, and sends them again like a cookie. Nobody tried them here, so it
+        // is no attempt.
+        if self.cross_site && matches!(credentials, Credentials::Basic(_)) {
+            return self.refuse_cross_site(request_id);
+        }
         let now = self.core.clock.now();
         let leave = self.core.state.lock_out.enter(self.ip, credentials, now);
         match leave {
@@ -325,6 +321,17 @@ impl Entry {
             }
         }
         Turned::Done(Ok(grant.principal))
+    }
+
+    fn refuse_cross_site(&self, request_id: Option<&RequestId>) -> Turned {
+        tracing::warn!(
+            target: "security",
+            event = "cross_site_refused",
+            ip = self.ip.map(tracing::field::display),
+            requestId = request_id.map(tracing::field::display),
+            "A session cookie, or user and password, came with a request that another site made"
+        );
+        refuse(Rejection::new(RejectionKind::CrossSite))
     }
 
     fn unauthorized(&self) -> Rejection {

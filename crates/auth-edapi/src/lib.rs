@@ -46,7 +46,8 @@
 //!    allows, marked by [`AllowedOrigin`](proactions_edge::AllowedOrigin), may act. A session whose login is no
 //!    longer valid is ended.
 //! 6. When the session store is down: 503 for a session; credentials are checked all the same.
-//! 7. `Authorization: Bearer`, and `Basic` where the authenticator wants it. Without usable credentials: 401.
+//! 7. `Authorization: Bearer`, and `Basic` where the authenticator wants it. Without usable credentials: 401. A
+//!    browser remembers user and password and sends them by itself, so `Basic` from another site gets 403, as in 5.
 //! 8. After ten failed logins within a minute, from one address or for one user, each by itself: 429, unchecked,
 //!    until the minute is over. A login that is being checked counts like a failed one until it is known to be good;
 //!    equal credentials at the same time are one login. A login that its client gives up is counted all the same.

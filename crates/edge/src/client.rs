@@ -100,7 +100,8 @@ impl ClientInfo {
 
 /// Marks a request whose `Origin` the CORS policy names as allowed.
 ///
-/// `cors` inserts it; `auth-edapi` lets a cookie act on an unsafe cross-site request only when it is there.
+/// `cors` inserts it; `auth-edapi` lets a cookie, or user and password, act on an unsafe cross-site request only when
+/// it is there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AllowedOrigin;

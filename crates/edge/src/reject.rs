@@ -16,7 +16,7 @@ pub enum RejectionKind {
     BadGateway,
     /// The request is malformed (400).
     BadRequest,
-    /// A cookie would act on a request that another site made (403).
+    /// A cookie, or a login that the browser remembers, would act on a request that another site made (403).
     CrossSite,
     /// The address is on a deny list (403).
     DeniedAddress,

@@ -278,7 +278,7 @@ async fn other_sites_cannot_act_with_the_cookie() {
             allowed.extensions_mut().insert(AllowedOrigin::new());
             assert_eq!(bench.send(allowed).await.status(), 200);
 
-            // A credential is no cookie: no browser adds it by itself.
+            // A token is no cookie: no browser adds it by itself.
             let headers = [("authorization", TOKEN), (name, value)];
             let response = bench.send(request(Method::POST, "/v1/x", &headers)).await;
             assert_eq!(response.status(), 200);
@@ -294,6 +294,37 @@ async fn other_sites_cannot_act_with_the_cookie() {
     );
     let reading = [("cookie", &*cookie), ("sec-fetch-site", "cross-site")];
     assert_eq!(bench.get(&reading).await.status(), 200);
+}
+
+#[tokio::test]
+async fn other_sites_cannot_act_with_the_login_that_a_browser_remembers() {
+    let directory = Directory::new();
+    let keys = KeyRing::new([&SecretString::from("k".repeat(32))]).unwrap();
+    let bench = Bench::with(keys, directory.clone());
+    let (right, wrong) = (basic("bob", "bob-password"), basic("bob", "wrong"));
+    let evil = ("origin", "https://evil.example");
+    for (name, value) in [evil, ("sec-fetch-site", "cross-site")] {
+        // More often than a login may fail.
+        for authorization in [&right, &wrong].into_iter().cycle().take(20) {
+            let headers = [("authorization", authorization.as_str()), (name, value)];
+            let response = bench.send(request(Method::POST, "/v1/x", &headers)).await;
+            assert_eq!(kind(&response), Some(RejectionKind::CrossSite));
+        }
+    }
+    assert_eq!(directory.checks.load(Ordering::Relaxed), 0);
+    assert_eq!(bench.calls(), 0);
+
+    let headers = [("authorization", right.as_str()), evil];
+    let mut allowed = request(Method::POST, "/v1/x", &headers);
+    allowed.extensions_mut().insert(AllowedOrigin::new());
+    assert_eq!(bench.send(allowed).await.status(), 200);
+    assert_eq!(bench.get(&headers).await.status(), 200);
+    let own = [
+        ("authorization", right.as_str()),
+        ("sec-fetch-site", "same-origin"),
+    ];
+    let response = bench.send(request(Method::POST, "/v1/x", &own)).await;
+    assert_eq!(response.status(), 200);
 }
 
 #[tokio::test]
