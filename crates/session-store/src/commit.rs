@@ -152,12 +152,17 @@ async fn write(session: Session, scope: Scope) -> Result<(), StoreError> {
             }
             Outcome::Same | Outcome::Updated(_) | Outcome::Gone => {}
         }
-        std::mem::take(&mut state.doomed)
+        state.doomed.clone()
     };
+    let mut removed = Ok(());
     for id in doomed {
-        core.store.destroy(&id).await?;
+        match core.store.destroy(&id).await {
+            Ok(()) => session.state().doomed.retain(|doomed| *doomed != id),
+            // It stays doomed, for another commit, and does not keep the others.
+            Err(error) => removed = removed.and(Err(error)),
+        }
     }
-    Ok(())
+    removed
 }
 
 enum Outcome {

@@ -56,7 +56,8 @@
 //!    timeout, if shorter), and its cookie is sent again. The absolute timeout ends it all the same.
 //! 9. `Set-Cookie` is sent only for a record that was stored.
 //! 10. When the store cannot be reached, reading gives [`StoreErrorKind::Outage`], and the caller refuses. A write that
-//!     fails after the inner service has answered is logged; the answer stands, without a cookie.
+//!     fails after the inner service has answered is logged; the answer stands, without a cookie. A session that could
+//!     not be removed keeps its cookie, so that it can still be ended.
 //!
 //! # Configuration
 //!

@@ -130,7 +130,7 @@ impl Session {
         state.loaded = Loaded::Yes;
     }
 
-    /// Ends the session, and has the browser forget its cookie.
+    /// Ends the session, and has the browser forget its cookie once the store has.
     pub fn destroy(&self) {
         let mut state = self.state();
         state.leave();
@@ -217,7 +217,10 @@ impl Session {
                 let lifetime = left.min(policy.cookie().max_age());
                 policy.cookie().set(&policy.keys().sign(&id), now, lifetime)
             }
-            (CookieDue::Remove, _, None) if self.0.presented => policy.cookie().remove(),
+            // While the store holds the session, nobody else can name it to have it ended.
+            (CookieDue::Remove, _, None) if self.0.presented && state.doomed.is_empty() => {
+                policy.cookie().remove()
+            }
             _ => None,
         }
     }

@@ -156,6 +156,56 @@ async fn logout_removes_record_and_cookie() {
 }
 
 #[tokio::test]
+async fn a_logout_that_failed_can_be_repeated() {
+    let bench = Bench::new();
+    let cookie = bench.log_in().await;
+    bench.store.fail(Some(StoreErrorKind::Outage));
+    let answer = bench
+        .send(Some(&cookie), async |session| {
+            session.destroy();
+            assert!(session.commit().await.is_err());
+            StatusCode::SERVICE_UNAVAILABLE
+        })
+        .await;
+    assert!(answer.set_cookie.is_empty(), "{answer:?}");
+    // It was tried again with the answer's head.
+    assert_eq!(bench.store.calls(), ["destroy", "destroy"]);
+    bench.store.fail(None);
+    assert_eq!(bench.read(&cookie).await, Some(json!("bob")));
+    let answer = bench
+        .send(Some(&cookie), async |session| {
+            session.destroy();
+            session.commit().await.unwrap();
+            StatusCode::OK
+        })
+        .await;
+    assert!(answer.removes(), "{answer:?}");
+    assert!(bench.store.inner.is_empty());
+}
+
+#[tokio::test]
+async fn a_removal_that_fails_is_not_the_end_of_the_others() {
+    let bench = Bench::new();
+    let (first, second) = (bench.log_in().await, bench.log_in().await);
+    let (_, signed) = second.split_once('=').unwrap();
+    let second = bench.keys.verify(signed.as_bytes()).unwrap();
+    let store = bench.store.clone();
+    let answer = bench
+        .send(Some(&first), async move |session| {
+            session.adopt(second);
+            session.destroy();
+            store.fail(Some(StoreErrorKind::Outage));
+            assert!(session.commit().await.is_err());
+            assert_eq!(store.calls(), ["destroy", "destroy"]);
+            store.fail(None);
+            StatusCode::OK
+        })
+        .await;
+    assert!(answer.removes(), "{answer:?}");
+    assert!(bench.store.inner.is_empty());
+}
+
+#[tokio::test]
 async fn a_collision_draws_another_id_and_overwrites_nothing() {
     let bench = Bench::new();
     bench.store.collisions.store(1, Ordering::Relaxed);
