@@ -53,7 +53,8 @@
 //!    merged, member by member, into what the store holds by then. An answer of 500 and above discards them.
 //! 7. [`Session::rotate`] and [`Session::regenerate`] store the new record before the old one is removed.
 //! 8. With an idle timeout, a session that was read is touched at most once a minute (or a tenth of the idle
-//!    timeout, if shorter), and its cookie is sent again. The absolute timeout ends it all the same.
+//!    timeout, if shorter), and its cookie is sent again. The absolute timeout ends it all the same. A session that was
+//!    stored under a longer idle timeout, or none, gets its new end when it is read; until then it keeps the old one.
 //! 9. `Set-Cookie` is sent only for a record that was stored.
 //! 10. When the store cannot be reached, reading gives [`StoreErrorKind::Outage`], and the caller refuses. A write that
 //!     fails after the inner service has answered is logged; the answer stands, without a cookie. A session that could

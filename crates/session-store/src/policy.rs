@@ -71,7 +71,8 @@ impl SessionPolicy {
     }
 
     /// Whether a session that the store holds until `expires_at` is used long enough after its last use to
-    /// be told so: a minute, or a tenth of the idle timeout if that is shorter.
+    /// be told so: a minute, or a tenth of the idle timeout if that is shorter. Also whether the store holds it for
+    /// longer than it may be left unused, because it was stored under a longer timeout, or none.
     pub(crate) fn touch_is_due(
         &self,
         created: SystemTime,
@@ -82,8 +83,10 @@ impl SessionPolicy {
             return false;
         };
         let left = expires_at.duration_since(now).unwrap_or_default();
-        let gain = self.lifetime(created, now).saturating_sub(left);
-        gain >= TOUCH_INTERVAL.min(idle / 10) && !gain.is_zero()
+        let lifetime = self.lifetime(created, now);
+        let gain = lifetime.saturating_sub(left);
+        let excess = left.saturating_sub(lifetime);
+        (gain >= TOUCH_INTERVAL.min(idle / 10) && !gain.is_zero()) || excess > TOUCH_INTERVAL
     }
 }
 
@@ -154,6 +157,15 @@ mod tests {
                 policy.touch_is_due(at(1000), expires_at, at(1000 + used_after)),
                 due,
                 "{idle:?} {used_after}"
+            );
+        }
+        let shorter = policy(86_400, Some(3600), None);
+        for (left, due) in [(3600, false), (3660, false), (3661, true), (86_400, true)] {
+            let expires_at = at(1000 + left);
+            assert_eq!(
+                shorter.touch_is_due(at(1000), expires_at, at(1000)),
+                due,
+                "{left}"
             );
         }
         // Close to the absolute end there is nothing to gain.

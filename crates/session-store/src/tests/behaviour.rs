@@ -364,6 +364,21 @@ async fn an_idle_session_ends() {
 }
 
 #[tokio::test]
+async fn a_new_idle_timeout_reaches_the_sessions_that_exist() {
+    let mut bench = Bench::new();
+    let cookie = bench.log_in().await;
+    let policy = SessionPolicy::new(bench.keys.clone(), CookiePolicy::default());
+    let policy = policy.with_idle_timeout(HOUR);
+    bench.layer = SessionLayer::with_clock(policy, bench.store.clone(), bench.clock.clone());
+    for calls in [&["load", "touch"][..], &["load"]] {
+        assert_eq!(bench.read(&cookie).await, Some(json!("bob")));
+        assert_eq!(bench.store.calls(), calls);
+    }
+    bench.clock.advance(HOUR);
+    assert_eq!(bench.read(&cookie).await, None);
+}
+
+#[tokio::test]
 async fn a_record_from_node_counts_from_first_sight() {
     let bench = Bench::with(|policy| policy.with_absolute_timeout(HOUR));
     let id = SessionId::from_bytes(b"abcdefghijklmnopqrstuvwxyz012345").unwrap();
