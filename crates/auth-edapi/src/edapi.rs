@@ -63,7 +63,8 @@
 //! # What it decides, in this order
 //!
 //! 1. What EDAPI said about the same credential counts: a yes for `revalidateAfter` from when EDAPI was asked, a no
-//!    for a second, a failure for half a second. Credentials are looked up by a keyed digest of all their parts.
+//!    for a second, a failure for half a second. Credentials are looked up by a keyed digest of all their parts. For
+//!    sessions that were last vouched for before it, a no counts until a yes comes.
 //! 2. Equal checks share one call. It goes on when whoever asked first goes away, and the others get its answer.
 //!    At most 256 calls are made at a time; more wait, within their deadline.
 //! 3. A token that the configured place cannot carry unchanged (a `;` in a cookie) is refused without a call.

@@ -37,8 +37,10 @@ pub(super) enum Outcome {
 /// What is known about one credential.
 #[derive(Clone, Debug)]
 pub(super) struct Known {
-    /// The last yes, unless a no came after it.
-    pub(super) yes: Option<Arc<Yes>>,
+    /// The last yes. One that a no came after only keeps a flood from pushing that no out.
+    yes: Option<Arc<Yes>>,
+    /// When EDAPI said no, unless a yes came after it.
+    no: Option<SystemTime>,
     last: Last,
     at: SystemTime,
 }
@@ -51,7 +53,7 @@ enum Last {
 }
 
 impl Terms {
-    /// How long a no counts: what was just made valid must soon be let in.
+    /// How long a no counts for a login: what was just made valid must soon be let in.
     const NO: Duration = Duration::from_secs(1);
     /// How long nobody is asked about a credential after it could not be told.
     const PAUSE: Duration = Duration::from_millis(500);
@@ -99,29 +101,28 @@ impl Cache {
         terms: &Terms,
         now: SystemTime,
     ) {
-        let until = |yes: &Yes| yes.at + terms.revalidate_after + terms.stale_if_error;
-        let (known, ends_at) = match outcome {
-            Outcome::Yes(yes) => {
-                let known = Known {
-                    yes: Some(yes.clone()),
-                    last: Last::Yes,
-                    at: now,
-                };
-                (known, until(yes))
+        // As long as a session could go on without another answer.
+        let until = |at: SystemTime| at + terms.revalidate_after + terms.stale_if_error;
+        let begin = || (Known::nothing(now), now);
+        self.0.upsert(key, now, begin, |known, ends_at| {
+            known.at = now;
+            match outcome {
+                Outcome::Yes(yes) => {
+                    known.last = Last::Yes;
+                    (known.yes, known.no) = (Some(yes.clone()), None);
+                    *ends_at = until(yes.at);
+                }
+                Outcome::No => {
+                    known.last = Last::No;
+                    known.no = Some(now);
+                    *ends_at = until(now);
+                }
+                Outcome::Unavailable => {
+                    known.last = Last::Unavailable;
+                    *ends_at = (*ends_at).max(now + Terms::FAILURE);
+                }
             }
-            Outcome::No => (Known::without_yes(Last::No, now), now + Terms::NO),
-            Outcome::Unavailable => {
-                let mut known = Known::without_yes(Last::Unavailable, now);
-                known.yes = self.get(&key, now).and_then(|known| known.yes);
-                let failed = now + Terms::FAILURE;
-                let ends_at = known
-                    .yes
-                    .as_deref()
-                    .map_or(failed, |yes| until(yes).max(failed));
-                (known, ends_at)
-            }
-        };
-        self.0.insert(key, known, ends_at, now);
+        });
     }
 
     #[cfg(test)]
@@ -131,9 +132,18 @@ impl Cache {
 }
 
 impl Known {
-    const fn without_yes(last: Last, at: SystemTime) -> Self {
-        let yes = None;
-        Self { yes, last, at }
+    const fn nothing(at: SystemTime) -> Self {
+        Self {
+            yes: None,
+            no: None,
+            last: Last::Unavailable,
+            at,
+        }
+    }
+
+    /// The last yes, unless a no came after it.
+    pub(super) fn yes(&self) -> Option<&Yes> {
+        self.yes.as_deref().filter(|_| self.no.is_none())
     }
 
     fn fresh(&self, terms: &Terms, now: SystemTime) -> Option<Outcome> {
@@ -149,9 +159,9 @@ impl Known {
         }
     }
 
-    /// Whether EDAPI said no a moment ago.
-    pub(super) fn is_refused(&self, now: SystemTime) -> bool {
-        self.last == Last::No && age(self.at, now) < Terms::NO
+    /// Whether EDAPI has said no, and nothing else since, after a yes of that time.
+    pub(super) fn is_refused_after(&self, yes_at: SystemTime) -> bool {
+        self.no.is_some_and(|no| no >= yes_at)
     }
 
     /// Whether the last call about it failed a moment ago, so that a session's need not be tried again yet.
@@ -235,13 +245,23 @@ mod tests {
         cache.note(key, &Outcome::Unavailable, &TERMS, at(300_000));
         let known = cache.get(&key, at(300_000)).unwrap();
         assert!(
-            known.yes.is_some() && known.is_failing(at(359_999)) && !known.is_refused(at(300_000))
+            known.yes().is_some()
+                && known.is_failing(at(359_999))
+                && !known.is_refused_after(at(0))
         );
         assert!(known.just_failed(at(304_999)) && !known.just_failed(at(305_000)));
         assert!(!known.is_failing(at(360_000)));
         cache.note(key, &Outcome::No, &TERMS, at(301_000));
-        let known = cache.get(&key, at(301_000)).unwrap();
-        assert!(known.yes.is_none() && known.is_refused(at(301_000)));
+        // However often it fails afterwards, and as long as a session could go on.
+        for millis in [301_000, 302_000, 303_000, 1_200_999] {
+            let known = cache.get(&key, at(millis)).unwrap();
+            assert!(known.yes().is_none() && known.is_refused_after(at(301_000)));
+            assert!(!known.is_refused_after(at(301_001)));
+            cache.note(key, &Outcome::Unavailable, &TERMS, at(millis));
+        }
+        cache.note(key, &yes(at(1_201_000)), &TERMS, at(1_201_000));
+        let known = cache.get(&key, at(1_201_000)).unwrap();
+        assert!(known.yes().is_some() && !known.is_refused_after(at(301_000)));
     }
 
     #[test]
@@ -257,6 +277,9 @@ mod tests {
     fn a_flood_of_bad_credentials_leaves_the_good_ones() {
         let (cache, digests) = (Cache::new(), DigestKey::random().unwrap());
         cache.note(digests.digest(b"good"), &yes(at(0)), &TERMS, at(0));
+        let revoked = digests.digest(b"revoked");
+        cache.note(revoked, &yes(at(0)), &TERMS, at(0));
+        cache.note(revoked, &Outcome::No, &TERMS, at(0));
         for n in 0..100_000_u32 {
             cache.note(
                 digests.digest(&n.to_be_bytes()),
@@ -265,6 +288,8 @@ mod tests {
                 at(0),
             );
         }
+        let known = cache.get(&digests.digest(b"revoked"), at(1)).unwrap();
+        assert!(known.is_refused_after(at(0)));
         let found = cache.fresh(&digests.digest(b"good"), &TERMS, at(1));
         assert_eq!(name(found.as_ref()), "yes");
         assert!(cache.len() <= Cache::CAPACITY + 16);

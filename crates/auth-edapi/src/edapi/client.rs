@@ -203,10 +203,10 @@ impl Authenticate for EdapiAuthenticator {
         };
         let known = core.state.cache.get(&vouched.key, now);
         let known = known.as_ref();
-        if known.is_some_and(|known| known.is_refused(now)) {
+        if known.is_some_and(|known| known.is_refused_after(vouched.at)) {
             return VerdictFuture::ready(Verdict::Denied);
         }
-        let holder = Holder::new(vouched, known.and_then(|known| known.yes.as_deref()));
+        let holder = Holder::new(vouched, known.and_then(Known::yes));
         let Some(holder) = holder else {
             return VerdictFuture::ready(Verdict::Denied);
         };

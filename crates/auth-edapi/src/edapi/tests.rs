@@ -418,6 +418,37 @@ async fn a_session_whose_credential_is_revoked_ends() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_no_to_a_login_ends_the_sessions_of_its_credential() {
+    let bench = Bench::new();
+    let old = bench.proof("bob").await;
+    // A hub that has not heard of the credential before, and so asks at once.
+    let other = bench.another(&["k"]);
+    assert_eq!(shown(&resume(&other, "bob", &old).await), "bob");
+    bench.edapi.set(Mode::Status(401));
+    bench.pass(10);
+    assert_eq!(shown(&other.check(&bearer("bob")).await), "denied");
+    for mode in [Mode::Status(401), Mode::Status(500)] {
+        bench.edapi.set(mode);
+        bench.pass(2);
+        assert_eq!(shown(&resume(&other, "bob", &old).await), "denied");
+        other.check(&bearer("bob")).await;
+    }
+    // One that had a yes, and fails after the no.
+    bench.pass(286);
+    bench.edapi.set(Mode::Status(401));
+    assert_eq!(bench.check("bob").await, "denied");
+    bench.edapi.set(Mode::Status(500));
+    bench.pass(2);
+    assert_eq!(shown(&resume(&bench.hub, "bob", &old).await), "denied");
+    // A login that is good again is another matter, and so are its sessions.
+    bench.edapi.set(Mode::Answer);
+    bench.pass(1);
+    let new = bench.proof("bob").await;
+    assert_eq!(shown(&resume(&bench.hub, "bob", &new).await), "bob");
+    assert_eq!(shown(&resume(&other, "bob", &new).await), "bob");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_credential_that_became_somebody_elses_ends_the_session() {
     let bench = Bench::new();
     let proof = bench.proof("bob").await;
