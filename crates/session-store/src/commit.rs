@@ -84,6 +84,7 @@ async fn write(session: Session, scope: Scope) -> Result<(), StoreError> {
             _ => None,
         }
     };
+    let just_read = unread.is_some();
     if let Some((id, epoch)) = unread {
         let answer = core.store.load(&id).await;
         if let Err(error) = &answer
@@ -111,9 +112,20 @@ async fn write(session: Session, scope: Scope) -> Result<(), StoreError> {
         _ if scope == Scope::Removals => Outcome::Same,
         (Some(_), Some(_)) if rotate && !session.can_be_sent() => Outcome::Gone,
         (Some(id), Some(stored)) if rotate => {
-            let mut record = (*stored.record).clone();
-            apply(&mut record, &changes, now);
-            Outcome::Moved(Box::new(core.create(record, now).await?), Some(id))
+            // What this request read earlier may have been changed since, or ended, and must not come back.
+            let newest = if just_read {
+                Some(stored)
+            } else {
+                core.store.load(&id).await?
+            };
+            match newest {
+                Some(newest) => {
+                    let mut record = (*newest.record).clone();
+                    apply(&mut record, &changes, now);
+                    Outcome::Moved(Box::new(core.create(record, now).await?), Some(id))
+                }
+                None => Outcome::Gone,
+            }
         }
         (Some(id), Some(stored)) => core.update(id, stored, &changes, now).await?,
         _ if changes.iter().any(|(_, value)| value.is_some()) && session.can_be_sent() => {

@@ -116,7 +116,8 @@ impl Session {
 
     /// Gives the session a new id and keeps its content: for every change of what the session may do.
     ///
-    /// The record is stored under the new id before the old one is removed.
+    /// The record is stored under the new id before the old one is removed. What another request does to the old one
+    /// between these two steps is lost, its end included, as if it came after them.
     pub fn rotate(&self) {
         self.state().rotate = true;
     }

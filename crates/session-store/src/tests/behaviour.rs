@@ -118,6 +118,41 @@ async fn rotation_keeps_the_content_under_a_new_id() {
 }
 
 #[tokio::test]
+async fn a_rotation_takes_along_what_others_did_and_brings_nothing_back() {
+    let bench = Bench::new();
+    let before = bench.log_in().await;
+    let rotated = bench
+        .send(Some(&before), async |session| {
+            session.load().await.unwrap();
+            session.rotate();
+            let other = bench.send(Some(&before), async |session| {
+                session.insert("user", "eve").unwrap();
+                StatusCode::OK
+            });
+            other.await;
+            StatusCode::OK
+        })
+        .await
+        .cookie();
+    assert_eq!(bench.read(&rotated).await, Some(json!("eve")));
+    let answer = bench
+        .send(Some(&rotated), async |session| {
+            session.load().await.unwrap();
+            session.rotate();
+            session.insert("role", "editor").unwrap();
+            let logout = bench.send(Some(&rotated), async |session| {
+                session.destroy();
+                StatusCode::OK
+            });
+            assert!(logout.await.removes());
+            StatusCode::OK
+        })
+        .await;
+    assert!(answer.removes(), "{answer:?}");
+    assert!(bench.store.inner.is_empty());
+}
+
+#[tokio::test]
 async fn a_failed_rotation_keeps_the_old_session() {
     let bench = Bench::new();
     let cookie = bench.log_in().await;
