@@ -64,8 +64,8 @@ impl LockOut {
 
     pub(crate) fn new() -> Self {
         Self {
-            by_address: TtlMap::new(Self::CAPACITY).keeping(Tally::is_full),
-            by_user: TtlMap::new(Self::CAPACITY).keeping(Tally::is_full),
+            by_address: TtlMap::new(Self::CAPACITY).keeping(Tally::is_half_full),
+            by_user: TtlMap::new(Self::CAPACITY).keeping(Tally::is_half_full),
             good: TtlMap::new(Self::CAPACITY),
             fingerprints: RandomState::new(),
         }
@@ -93,20 +93,16 @@ impl LockOut {
         if was_good {
             return Ok(leave);
         }
-        let mut wait = None;
         if let Some(ip) = address {
-            match reserve(&self.by_address, &ip, fingerprint, now) {
-                Ok(attempt) => leave.by_address = Some((ip, attempt)),
-                Err(until) => wait = Some(until),
-            }
+            let attempt = reserve(&self.by_address, &ip, fingerprint, now)?;
+            leave.by_address = Some((ip, attempt));
         }
+        // Only now: an address that has to wait must not fill the table with names that it makes up.
         if let Some(user) = credentials.user() {
-            match reserve(&self.by_user, user, fingerprint, now) {
-                Ok(attempt) => leave.by_user = Some((user.clone(), attempt)),
-                Err(until) => wait = wait.max(Some(until)),
-            }
+            let attempt = reserve(&self.by_user, user, fingerprint, now)?;
+            leave.by_user = Some((user.clone(), attempt));
         }
-        wait.map_or(Ok(leave), Err)
+        Ok(leave)
     }
 
     /// The credentials were good: from here they are no guess any more.
@@ -175,7 +171,16 @@ impl Leave {
 
 impl Tally {
     fn is_full(&self) -> bool {
-        self.failures() + self.under_way.len() >= LockOut::MAX_FAILURES
+        self.len() >= LockOut::MAX_FAILURES
+    }
+
+    /// Worth keeping: what a flood leaves behind of each name that it makes up has one failure.
+    fn is_half_full(&self) -> bool {
+        self.len() >= LockOut::MAX_FAILURES / 2
+    }
+
+    fn len(&self) -> usize {
+        self.failures() + self.under_way.len()
     }
 
     fn failures(&self) -> usize {
@@ -432,5 +437,33 @@ mod tests {
         }
         assert!(lock_out.wait(ip("192.0.2.1"), &wrong, at(1)).is_some());
         assert!(lock_out.by_address.len() <= LockOut::CAPACITY + 16);
+    }
+
+    #[test]
+    fn an_address_that_is_locked_out_adds_no_names() {
+        let lock_out = LockOut::new();
+        for _ in 0..10 {
+            lock_out.attempt_fails(ip("192.0.2.1"), &bearer("wrong"), at(0));
+        }
+        for n in 0..100 {
+            let made_up = login(&n.to_string(), "x");
+            assert!(lock_out.wait(ip("192.0.2.1"), &made_up, at(0)).is_some());
+        }
+        assert_eq!(lock_out.by_user.len(), 0);
+    }
+
+    #[test]
+    fn a_flood_of_names_frees_no_user() {
+        let lock_out = LockOut::new();
+        let bob = login("bob", "wrong");
+        for n in 0..9 {
+            assert!(!lock_out.attempt_fails(ip(&format!("192.0.2.{n}")), &bob, at(0)));
+        }
+        for n in 0..200_000_u32 {
+            let made_up = login(&n.to_string(), "x");
+            lock_out.attempt_fails(Some(IpAddr::from(n.to_be_bytes())), &made_up, at(0));
+        }
+        assert!(lock_out.attempt_fails(ip("198.51.100.1"), &bob, at(1)));
+        assert!(lock_out.by_user.len() <= LockOut::CAPACITY + 16);
     }
 }
