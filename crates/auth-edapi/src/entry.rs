@@ -356,14 +356,23 @@ impl Future for Checking {
 
 impl Drop for Checking {
     fn drop(&mut self) {
-        let Some(asked) = self.0.take().filter(|asked| asked.leave.is_last()) else {
+        let Some(Asked {
+            verdict,
+            leave,
+            login,
+        }) = self.0.take()
+        else {
+            return;
+        };
+        let now = login.core.clock.now();
+        let Some(leave) = login.core.state.lock_out.give_up(leave, now) else {
             return;
         };
         // Without a run-time the process ends.
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(async move {
-                if matches!(asked.verdict.await, Verdict::Denied) {
-                    asked.login.failed(asked.leave, None);
+                if matches!(verdict.await, Verdict::Denied) {
+                    login.failed(leave, None);
                 }
             });
         }

@@ -146,6 +146,24 @@ impl LockOut {
         address || user
     }
 
+    /// Takes leave back from a request that does not wait for the verdict any more. What comes back is what no other
+    /// request holds: somebody has to wait and count it.
+    pub(crate) fn give_up(&self, leave: Leave, now: SystemTime) -> Option<Leave> {
+        let by_address = leave.by_address.and_then(|(ip, attempt)| {
+            let attempt = unless_shared(&self.by_address, &ip, attempt, now)?;
+            Some((ip, attempt))
+        });
+        let by_user = leave.by_user.and_then(|(user, attempt)| {
+            let attempt = unless_shared(&self.by_user, &user, attempt, now)?;
+            Some((user, attempt))
+        });
+        (by_address.is_some() || by_user.is_some()).then_some(Leave {
+            by_address,
+            by_user,
+            ..leave
+        })
+    }
+
     fn fingerprint(&self, credentials: &Credentials) -> Fingerprint {
         let mut hasher = self.fingerprints.build_hasher();
         match credentials {
@@ -155,17 +173,6 @@ impl LockOut {
             }
         }
         Fingerprint(hasher.finish())
-    }
-}
-
-impl Leave {
-    /// Whether no other request waits for the same attempt's verdict, which somebody has to count.
-    pub(crate) fn is_last(&self) -> bool {
-        let alone = |attempt: &Arc<Attempt>| Arc::strong_count(attempt) == 1;
-        let address = self.by_address.as_ref();
-        let user = self.by_user.as_ref();
-        address.is_some_and(|(_, attempt)| alone(attempt))
-            || user.is_some_and(|(_, attempt)| alone(attempt))
     }
 }
 
@@ -225,6 +232,20 @@ fn reserve<K: std::hash::Hash + Eq + Clone>(
         });
         tally.under_way.push(Arc::downgrade(&attempt));
         Ok(attempt)
+    })
+}
+
+/// The attempt, if no other request shares it. Two that give it up at the same moment do so in turn, under the lock that
+/// joining it takes as well; else each might leave it to the other.
+fn unless_shared<K: std::hash::Hash + Eq + Clone>(
+    tallies: &TtlMap<K, Tally>,
+    key: &K,
+    attempt: Arc<Attempt>,
+    now: SystemTime,
+) -> Option<Arc<Attempt>> {
+    let begin = || (Tally::default(), now + LockOut::WINDOW);
+    tallies.upsert(key.clone(), now, begin, |_, _| {
+        (Arc::strong_count(&attempt) == 1).then_some(attempt)
     })
 }
 
@@ -381,7 +402,6 @@ mod tests {
         let wrong = login("bob", "wrong");
         let enter = || lock_out.enter(ip("192.0.2.1"), &wrong, at(0)).unwrap();
         let leaves: Vec<_> = (0..500).map(|_| enter()).collect();
-        assert!(!leaves[0].is_last());
         for leave in leaves {
             assert!(!lock_out.fail(leave, ip("192.0.2.1"), wrong.user(), at(0)));
         }
@@ -391,6 +411,38 @@ mod tests {
                 lock_out.attempt_fails(ip("192.0.2.1"), &wrong, at(0)),
                 n == 9
             );
+        }
+    }
+
+    #[test]
+    fn of_equal_attempts_that_are_given_up_at_once_one_is_left_to_count() {
+        const ROUNDS: usize = 20_000;
+        let lock_out = LockOut::new();
+        let enter = |round: usize| {
+            let address = IpAddr::from(u32::try_from(round).unwrap().to_be_bytes());
+            let guess = login(&format!("user-{round}"), "wrong");
+            lock_out.enter(Some(address), &guess, at(0)).unwrap()
+        };
+        let leaves = [(); 2].map(|()| (0..ROUNDS).map(enter).collect::<Vec<_>>());
+        let arrived = std::sync::atomic::AtomicUsize::new(0);
+        let give_up = |leaves: Vec<Leave>| {
+            let one_by_one = leaves.into_iter().enumerate().map(|(round, leave)| {
+                arrived.fetch_add(1, Ordering::SeqCst);
+                while arrived.load(Ordering::SeqCst) < 2 * (round + 1) {
+                    std::thread::yield_now();
+                }
+                lock_out.give_up(leave, at(0))
+            });
+            one_by_one.collect::<Vec<_>>()
+        };
+        let [one, other] = std::thread::scope(|scope| {
+            let threads = leaves.map(|leaves| scope.spawn(|| give_up(leaves)));
+            threads.map(|thread| thread.join().unwrap())
+        });
+        for left in one.iter().zip(&other) {
+            let left = || [left.0, left.1].into_iter().flatten();
+            assert_eq!(left().filter(|leave| leave.by_address.is_some()).count(), 1);
+            assert_eq!(left().filter(|leave| leave.by_user.is_some()).count(), 1);
         }
     }
 
