@@ -519,16 +519,18 @@ fn cookie(headers: &HeaderMap, secure: bool) -> Option<&str> {
     let wanted = if secure { SECURE_COOKIE } else { PLAIN_COOKIE };
     let mut found = None;
     for line in headers.get_all(COOKIE) {
-        for pair in line.to_str().ok()?.split(';') {
-            if let Some((name, value)) = pair.split_once('=')
-                && name.trim() == wanted
-                && found.replace(value.trim()).is_some()
+        // Byte by byte: the cookies of others on the host may hold anything.
+        for pair in line.as_bytes().split(|b| *b == b';') {
+            let mut parts = pair.splitn(2, |b| *b == b'=');
+            if let (Some(name), Some(value)) = (parts.next(), parts.next())
+                && name.trim_ascii() == wanted.as_bytes()
+                && found.replace(value.trim_ascii()).is_some()
             {
                 return None;
             }
         }
     }
-    found
+    str::from_utf8(found?).ok()
 }
 
 fn set_cookie(
@@ -686,5 +688,32 @@ impl Future for YouTubeFuture {
 impl fmt::Debug for YouTubeFuture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("YouTubeFuture")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cookie_is_found_among_those_of_others() {
+        for (lines, found) in [
+            (&[&b"a=1; proactions_oauth=v; b=2"[..]][..], Some("v")),
+            (&[b"a=\xe9; proactions_oauth=v"], Some("v")),
+            (&[b"\xff=1;=;;proactions_oauth = v=w "], Some("v=w")),
+            (&[b"a=\xe9", b"proactions_oauth=v"], Some("v")),
+            (&[b"proactions_oauth=\xe9"], None),
+            (&[b"proactions_oauth=v; proactions_oauth=v"], None),
+            (&[b"proactions_oauth=v", b"proactions_oauth=w"], None),
+            (&[b"proactions_oauth"], None),
+            (&[b"Proactions_oauth=v"], None),
+            (&[], None),
+        ] {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append(COOKIE, HeaderValue::from_bytes(line).unwrap());
+            }
+            assert_eq!(cookie(&headers, false), found, "{lines:?}");
+        }
     }
 }
