@@ -107,9 +107,9 @@ impl TokenStore {
 
     /// Whether an upload could be tried.
     pub(crate) async fn is_connected(&self, account: &YoutubeAccount) -> Result<bool, TokenError> {
-        let (_guard, path) = self.lock(account).await?;
+        let file = self.lock(account).await?;
         let now = self.clock.now();
-        Ok(load(path).await?.is_some_and(|tokens| {
+        Ok(file.load().await?.is_some_and(|tokens| {
             tokens.refresh_token().is_some() || tokens.access(now, Duration::ZERO).is_some()
         }))
     }
@@ -133,8 +133,8 @@ impl TokenStore {
         account: &YoutubeAccount,
         stale: Option<&Access>,
     ) -> Result<Access, TokenError> {
-        let (_guard, path) = self.lock(account).await?;
-        let mut tokens = load(path.clone()).await?.ok_or(TokenError::NotConnected)?;
+        let file = self.lock(account).await?;
+        let mut tokens = file.load().await?.ok_or(TokenError::NotConnected)?;
         let is_stale = |access: &Access| {
             stale.is_some_and(|stale| stale.token.expose_secret() == access.token.expose_secret())
         };
@@ -154,7 +154,7 @@ impl TokenStore {
                 tokens.renew(&grant, self.clock.now());
                 tracing::debug!(target: "youtube", action = "refresh", target = account.id, outcome = "ok", "YouTube token renewed");
                 let access = tokens.access(self.clock.now(), Duration::ZERO);
-                save(path, tokens).await?;
+                file.save(tokens).await?;
                 access.ok_or(TokenError::Google(GoogleError::Nonsense(
                     "Google's token ended before it came",
                 )))
@@ -167,7 +167,7 @@ impl TokenStore {
                     outcome = "invalid_grant",
                     "Google does not accept the refresh token any more; the account has to be connected again"
                 );
-                blocking(move || remove(&path)).await?;
+                file.remove().await?;
                 Err(TokenError::NotConnected)
             }
             Err(error) => {
@@ -185,14 +185,14 @@ impl TokenStore {
         account: &YoutubeAccount,
         grant: &Grant,
     ) -> Result<(), TokenError> {
-        let (_guard, path) = self.lock(account).await?;
+        let file = self.lock(account).await?;
         // A file that cannot be read has nothing that is worth keeping.
-        let mut tokens = load(path.clone()).await.ok().flatten().unwrap_or_default();
+        let mut tokens = file.load().await.ok().flatten().unwrap_or_default();
         // The old one may belong to somebody else's channel.
         tokens.0.remove("refresh_token");
         tokens.0.remove("scope");
         tokens.renew(grant, self.clock.now());
-        save(path, tokens).await
+        file.save(tokens).await
     }
 
     /// Revokes the tokens at Google and deletes the file, whether or not Google answers. A file that cannot be
@@ -201,8 +201,8 @@ impl TokenStore {
         &self,
         account: &YoutubeAccount,
     ) -> Result<Revocation, TokenError> {
-        let (_guard, path) = self.lock(account).await?;
-        let revoked = match load(path.clone()).await {
+        let file = self.lock(account).await?;
+        let revoked = match file.load().await {
             Ok(None) => Revocation::Nothing,
             Ok(Some(tokens)) => match tokens.to_revoke() {
                 Ok(None) => Revocation::Nothing,
@@ -219,7 +219,7 @@ impl TokenStore {
             }
             Err(error) => return Err(error),
         };
-        blocking(move || remove(&path)).await?;
+        file.remove().await?;
         Ok(revoked)
     }
 
@@ -227,14 +227,11 @@ impl TokenStore {
         self.locks.clone()
     }
 
-    async fn lock(
-        &self,
-        account: &YoutubeAccount,
-    ) -> Result<(OwnedMutexGuard<()>, PathBuf), TokenError> {
+    async fn lock(&self, account: &YoutubeAccount) -> Result<TokenFile, TokenError> {
         // Only accounts of the configuration have a path, so the locks are as many at most.
         let path = self.accounts.token_file(&account.id);
         let path = path.ok_or(TokenError::NotConnected)?;
-        Ok((self.locks.lock(&account.id).await, path))
+        Ok(TokenFile::new(path, self.locks.lock(&account.id).await))
     }
 }
 
@@ -301,52 +298,77 @@ impl Tokens {
     }
 }
 
-/// Runs file work where it cannot hold requests up. It goes on when the caller is dropped.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> Result<T, TokenError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => Ok(done?),
-        Err(_) => Err(TokenError::File(io::Error::other(
-            "the file work ended early",
-        ))),
+/// The token file of one account, while nobody else reads or writes it.
+struct TokenFile(Arc<Locked>);
+
+struct Locked {
+    path: PathBuf,
+    _guard: OwnedMutexGuard<()>,
+}
+
+impl TokenFile {
+    fn new(path: PathBuf, guard: OwnedMutexGuard<()>) -> Self {
+        Self(Arc::new(Locked {
+            path,
+            _guard: guard,
+        }))
+    }
+
+    async fn load(&self) -> Result<Option<Tokens>, TokenError> {
+        self.work(read).await
+    }
+
+    async fn save(&self, tokens: Tokens) -> Result<(), TokenError> {
+        self.work(move |path| {
+            let mut text = serde_json::to_vec_pretty(&Value::Object(tokens.0))?;
+            text.push(b'\n');
+            write_whole(path, &text)
+        })
+        .await
+    }
+
+    async fn remove(&self) -> Result<(), TokenError> {
+        self.work(remove).await
+    }
+
+    /// Works on the file where that cannot hold requests up. The work goes on when the caller is dropped, and the lock
+    /// lasts until it is done: else it could undo what somebody else has written meanwhile.
+    async fn work<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
+    ) -> Result<T, TokenError> {
+        let locked = Arc::clone(&self.0);
+        match tokio::task::spawn_blocking(move || work(&locked.path)).await {
+            Ok(done) => Ok(done?),
+            Err(_) => Err(TokenError::File(io::Error::other(
+                "the file work ended early",
+            ))),
+        }
     }
 }
 
-async fn load(path: PathBuf) -> Result<Option<Tokens>, TokenError> {
-    blocking(move || {
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        close_to_others(&file)?;
-        let mut text = Vec::new();
-        file.take(MAX_FILE + 1).read_to_end(&mut text)?;
-        if text.len() as u64 > MAX_FILE {
-            return Err(corrupt("it is too long"));
-        }
-        // The parser's message could show a part of the file.
-        match serde_json::from_slice(&text) {
-            Ok(Value::Object(members)) => Ok(Some(Tokens(members))),
-            _ => Err(corrupt("it does not hold a JSON object")),
-        }
-    })
-    .await
+fn read(path: &Path) -> io::Result<Option<Tokens>> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    close_to_others(&file)?;
+    let mut text = Vec::new();
+    file.take(MAX_FILE + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > MAX_FILE {
+        return Err(corrupt("it is too long"));
+    }
+    // The parser's message could show a part of the file.
+    match serde_json::from_slice(&text) {
+        Ok(Value::Object(members)) => Ok(Some(Tokens(members))),
+        _ => Err(corrupt("it does not hold a JSON object")),
+    }
 }
 
 /// What is wrong is in the file and not in the way to it.
 fn corrupt(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
-}
-
-async fn save(path: PathBuf, tokens: Tokens) -> Result<(), TokenError> {
-    blocking(move || {
-        let mut text = serde_json::to_vec_pretty(&Value::Object(tokens.0))?;
-        text.push(b'\n');
-        write_whole(&path, &text)
-    })
-    .await
 }
 
 /// Writes a file so that at no moment anybody but its owner can read it, and that whoever reads it finds the

@@ -121,21 +121,21 @@ fn readers_find_a_whole_file_that_is_closed_whenever_they_look() {
     });
 }
 
-#[tokio::test]
-async fn an_open_file_is_closed_when_it_is_read() {
+#[test]
+fn an_open_file_is_closed_when_it_is_read() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("t.json");
     std::fs::write(&path, "{}").unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
-    assert!(load(path.clone()).await.unwrap().is_some());
+    assert!(read(&path).unwrap().is_some());
     assert_eq!(mode(&path), 0o600);
 }
 
-#[tokio::test]
-async fn what_cannot_be_read_is_told_without_its_content() {
+#[test]
+fn what_cannot_be_read_is_told_without_its_content() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("t.json");
-    assert!(load(path.clone()).await.unwrap().is_none());
+    assert!(read(&path).unwrap().is_none());
     for (content, message) in [
         ("hunter2", "JSON object"),
         ("\"hunter2\"", "JSON object"),
@@ -143,7 +143,7 @@ async fn what_cannot_be_read_is_told_without_its_content() {
         (&" ".repeat(70_000), "too long"),
     ] {
         std::fs::write(&path, content).unwrap();
-        let error = match load(path.clone()).await {
+        let error = match read(&path) {
             Ok(_) => panic!("{content}"),
             Err(error) => error.to_string(),
         };
@@ -152,6 +152,27 @@ async fn what_cannot_be_read_is_told_without_its_content() {
             "{error}"
         );
     }
+}
+
+#[tokio::test]
+async fn file_work_keeps_the_lock_when_its_caller_goes_away() {
+    let locks = Locks::default();
+    let file = TokenFile::new(PathBuf::new(), locks.lock("a").await);
+    let (go, gate) = std::sync::mpsc::channel();
+    let work = file.work(move |_| gate.recv().map_err(io::Error::other));
+    tokio::select! {
+        biased;
+        _ = work => panic!("nobody let it go"),
+        () = std::future::ready(()) => {}
+    }
+    drop(file);
+    tokio::select! {
+        biased;
+        _ = locks.lock("a") => panic!("the work is not done"),
+        () = std::future::ready(()) => {}
+    }
+    go.send(()).unwrap();
+    locks.lock("a").await;
 }
 
 #[test]
