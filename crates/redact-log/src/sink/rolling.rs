@@ -114,15 +114,8 @@ impl RollingFile {
     /// Gives the file of today a number and begins it anew.
     fn cut(&mut self, day: Date) -> io::Result<()> {
         if let Some(open) = self.open.take() {
-            let number = files(&self.policy.directory, &self.stem)
-                .into_iter()
-                .filter(|found| found.day == day)
-                .filter_map(|found| found.number)
-                .max()
-                .map_or(1, |last| last.saturating_add(1));
-            let mut name = open.path.clone().into_os_string();
-            name.push(format!(".{number}"));
-            fs::rename(&open.path, PathBuf::from(name))?;
+            let number = next_number(&self.policy.directory, &self.stem, day);
+            fs::rename(&open.path, with_suffix(&open.path, &format!(".{number}")))?;
         }
         Ok(())
     }
@@ -242,7 +235,17 @@ impl Tidier {
 fn tidy(policy: &FilePolicy, stem: &str, today: Date) {
     for found in files(&policy.directory, stem) {
         let is_finished = found.day < today || found.number.is_some();
-        if is_finished && !found.compressed && compress(&found.path).is_err() {
+        if !is_finished || found.compressed {
+            continue;
+        }
+        let mut compressed = with_suffix(&found.path, ".gz");
+        // A clock that was set back, or another process, has begun a file anew that was compressed before.
+        if compressed.exists() {
+            let number = next_number(&policy.directory, stem, found.day);
+            let name = format!("{stem}-{}.log.{number}.gz", found.day);
+            compressed = policy.directory.join(name);
+        }
+        if compress(&found.path, &compressed).is_err() {
             metrics::counter!("hub_log_write_errors_total").increment(1);
         }
     }
@@ -273,13 +276,8 @@ fn tidy(policy: &FilePolicy, stem: &str, today: Date) {
 }
 
 /// Replaces a file by its compressed form. The new file has its name only once it is complete.
-fn compress(path: &Path) -> io::Result<()> {
-    let with = |suffix: &str| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(suffix);
-        PathBuf::from(name)
-    };
-    let unfinished = with(".gz.tmp");
+fn compress(path: &Path, compressed: &Path) -> io::Result<()> {
+    let unfinished = with_suffix(path, ".gz.tmp");
     let mut source = File::open(path)?;
     let target = OpenOptions::new()
         .write(true)
@@ -291,12 +289,18 @@ fn compress(path: &Path) -> io::Result<()> {
     let copied = io::copy(&mut source, &mut encoder)
         .and_then(|_| encoder.finish())
         .and_then(|target| target.sync_all())
-        .and_then(|()| fs::rename(&unfinished, with(".gz")));
+        .and_then(|()| fs::rename(&unfinished, compressed));
     if copied.is_err() {
         let _ = fs::remove_file(&unfinished);
     }
     copied?;
     fs::remove_file(path)
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
 }
 
 /// A file of one type of event.
@@ -325,6 +329,16 @@ fn files(directory: &Path, stem: &str) -> Vec<Found> {
             })
         })
         .collect()
+}
+
+/// The number after the last that a file of `day` has.
+fn next_number(directory: &Path, stem: &str, day: Date) -> u64 {
+    files(directory, stem)
+        .into_iter()
+        .filter(|found| found.day == day)
+        .filter_map(|found| found.number)
+        .max()
+        .map_or(1, |last| last.saturating_add(1))
 }
 
 /// Day, number and whether it is compressed, if `name` is one that this type's files have.

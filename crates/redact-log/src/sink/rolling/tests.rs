@@ -118,6 +118,35 @@ fn numbers_go_on_after_a_restart() {
 }
 
 #[test]
+fn a_day_that_begins_anew_does_not_replace_what_was_compressed() {
+    let directory = TempDir::new().unwrap();
+    let policy = policy(&directory, 1 << 20, Retention::Days(14));
+    // The clock is set back over midnight, twice.
+    for lines in ["one\n", "two\n", "three\n"] {
+        let mut file = RollingFile::new(policy.clone(), "access");
+        file.write(lines.as_bytes(), start()).unwrap();
+        file.write(b"x\n", start() + DAY).unwrap();
+        file.finish();
+    }
+    assert_eq!(
+        names(&policy),
+        [
+            "hub-access-2026-01-01.log.1.gz",
+            "hub-access-2026-01-01.log.2.gz",
+            "hub-access-2026-01-01.log.gz",
+            "hub-access-2026-01-02.log"
+        ]
+    );
+    for (name, expected) in [
+        ("hub-access-2026-01-01.log.gz", "one\n"),
+        ("hub-access-2026-01-01.log.1.gz", "two\n"),
+        ("hub-access-2026-01-01.log.2.gz", "three\n"),
+    ] {
+        assert_eq!(text(&policy, name), expected, "{name}");
+    }
+}
+
+#[test]
 fn old_files_are_deleted_by_age_or_number_and_others_are_left_alone() {
     for (retention, left) in [
         (
