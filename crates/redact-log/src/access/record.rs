@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
@@ -117,8 +118,14 @@ impl Record {
             }
             let (message, ip) = text.split_at(message_end);
             let user_agent = self.user_agent.as_ref().map(|value| {
-                let bytes = value.as_bytes();
-                String::from_utf8_lossy(bytes.get(..MAX_USER_AGENT).unwrap_or(bytes))
+                let text = String::from_utf8_lossy(value.as_bytes());
+                // A short one is filtered when it is written.
+                if text.len() > MAX_USER_AGENT {
+                    let cut = redactor.redact(&text, false, MAX_USER_AGENT);
+                    Cow::Owned(cut.into_owned())
+                } else {
+                    text
+                }
             });
             let event = Event {
                 at: now,

@@ -273,6 +273,34 @@ async fn what_a_client_sends_cannot_forge_a_line() {
 }
 
 #[tokio::test]
+async fn a_long_user_agent_is_cut_without_half_a_secret() {
+    // The end that shows what it is lies before, at and behind the cut.
+    for len in [300, 495, 505, 511, 600] {
+        let log = log(LoggingConfig::default());
+        let service = log.layer().layer(service_fn(|_: Request<()>| async {
+            Ok::<_, Infallible>(answer(""))
+        }));
+        let agent = format!(
+            "{} https://bob:LongPassword@host/ {}",
+            "a".repeat(len - 20),
+            "b".repeat(400)
+        );
+        let mut request = request(Method::GET, "/");
+        let headers = request.headers_mut();
+        headers.insert(USER_AGENT, agent.parse().unwrap());
+        drop(service.oneshot(request).await.unwrap());
+        let line = log.line();
+        let agent = line["userAgent"].as_str().unwrap();
+        assert!(!agent.contains("Long"), "{agent}");
+        assert!(agent.ends_with("[TRUNCATED]"), "{agent}");
+        assert!(
+            agent.len() <= 512 + "[FILTERED][TRUNCATED]".len(),
+            "{agent}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn text_lines_follow_the_template() {
     let config = LoggingConfig {
         format: LogFormat::Text,
