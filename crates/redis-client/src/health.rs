@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -18,11 +18,22 @@ pub(crate) struct Health {
 
 #[derive(Debug, Default)]
 struct Servers {
-    known: HashMap<Address, bool>,
+    known: HashMap<u64, bool>,
+    last_id: u64,
     /// When a line of this kind was last written.
     lines: HashMap<RedisErrorKind, Instant>,
     /// Whether the log's last word is that Redis is down.
     told_down: bool,
+}
+
+/// A server in use. It is forgotten when this is dropped, so whoever connects to it holds it and has the last word.
+///
+/// One address may have two of them for a moment, when it is needed again before the earlier one is gone.
+#[derive(Debug)]
+pub(crate) struct Server {
+    health: Arc<Health>,
+    address: Address,
+    id: u64,
 }
 
 /// How much time lies between two lines that say the same.
@@ -31,51 +42,6 @@ const LINE_INTERVAL: Duration = Duration::from_secs(60);
 impl Health {
     pub(crate) fn is_up(&self) -> bool {
         self.up.load(Ordering::Relaxed)
-    }
-
-    /// A server cannot be used, or still not.
-    pub(crate) fn down(&self, server: &Address, error: &RedisError) {
-        count(error.kind());
-        let mut servers = self.lock();
-        servers.known.insert(server.clone(), false);
-        self.settle(&servers);
-        // A single clock for all kinds: refused, then timed out, is one outage.
-        if servers.is_due(RedisErrorKind::Outage) {
-            servers.told_down = true;
-            tracing::error!(
-                target: "redis",
-                server = %server,
-                kind = error.kind().as_str(),
-                "{error}",
-            );
-        }
-    }
-
-    /// A server can be used.
-    pub(crate) fn up(&self, server: &Address) {
-        let mut servers = self.lock();
-        servers.known.insert(server.clone(), true);
-        self.settle(&servers);
-    }
-
-    /// A server has been up for a while. A connection that breaks at once again is not worth a line.
-    pub(crate) fn steady(&self) {
-        let mut servers = self.lock();
-        // A client that this one has replaced may have set it since.
-        self.tell();
-        if servers.told_down && self.is_up() {
-            servers.told_down = false;
-            servers.lines.remove(&RedisErrorKind::Outage);
-            tracing::info!(target: "redis", "Redis is back");
-        }
-    }
-
-    /// A server is no longer needed.
-    pub(crate) fn forget(&self, server: &Address) {
-        let mut servers = self.lock();
-        servers.known.remove(server);
-        let up = servers.is_up();
-        self.up.store(up, Ordering::Relaxed);
     }
 
     /// A command failed on a server that can be used.
@@ -107,6 +73,67 @@ impl Health {
     }
 }
 
+impl Server {
+    pub(crate) fn new(health: Arc<Health>, address: Address) -> Self {
+        let id = {
+            let mut servers = health.lock();
+            servers.last_id += 1;
+            servers.last_id
+        };
+        Self {
+            health,
+            address,
+            id,
+        }
+    }
+
+    /// It cannot be used, or still not.
+    pub(crate) fn down(&self, error: &RedisError) {
+        count(error.kind());
+        let mut servers = self.health.lock();
+        servers.known.insert(self.id, false);
+        self.health.settle(&servers);
+        // A single clock for all kinds: refused, then timed out, is one outage.
+        if servers.is_due(RedisErrorKind::Outage) {
+            servers.told_down = true;
+            tracing::error!(
+                target: "redis",
+                server = %self.address,
+                kind = error.kind().as_str(),
+                "{error}",
+            );
+        }
+    }
+
+    /// It can be used.
+    pub(crate) fn up(&self) {
+        let mut servers = self.health.lock();
+        servers.known.insert(self.id, true);
+        self.health.settle(&servers);
+    }
+
+    /// It has been up for a while. A connection that breaks at once again is not worth a line.
+    pub(crate) fn steady(&self) {
+        let mut servers = self.health.lock();
+        // A client that this one has replaced may have set it since.
+        self.health.tell();
+        if servers.told_down && self.health.is_up() {
+            servers.told_down = false;
+            servers.lines.remove(&RedisErrorKind::Outage);
+            tracing::info!(target: "redis", "Redis is back");
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let mut servers = self.health.lock();
+        servers.known.remove(&self.id);
+        let up = servers.is_up();
+        self.health.up.store(up, Ordering::Relaxed);
+    }
+}
+
 impl Servers {
     fn is_up(&self) -> bool {
         !self.known.is_empty() && self.known.values().all(|up| *up)
@@ -133,27 +160,31 @@ fn count(kind: RedisErrorKind) {
 mod tests {
     use super::*;
 
-    fn server(port: u16) -> Address {
-        Address {
-            host: "h".to_owned(),
-            port,
-        }
-    }
-
     #[test]
     fn redis_is_up_when_every_server_in_use_is() {
-        let health = Health::default();
+        let health = Arc::new(Health::default());
+        let server = |port| {
+            let host = "h".to_owned();
+            Server::new(Arc::clone(&health), Address { host, port })
+        };
         let outage = RedisError::outage("x");
+        let (first, second) = (server(1), server(2));
         assert!(!health.is_up());
-        health.up(&server(1));
+        first.up();
         assert!(health.is_up());
-        health.down(&server(2), &outage);
+        second.down(&outage);
         assert!(!health.is_up());
-        health.forget(&server(2));
+        // It is needed again; what its predecessor said, or its end, does not count for it.
+        let again = server(2);
+        again.up();
+        assert!(!health.is_up());
+        drop(second);
         assert!(health.is_up());
-        health.down(&server(1), &outage);
-        health.up(&server(1));
+        first.down(&outage);
+        first.up();
         assert!(health.is_up());
+        drop((first, again));
+        assert!(!health.is_up());
     }
 
     #[tokio::test(start_paused = true)]

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::dial::{Dialed, Dialer, answers};
 use crate::error::{Failure, RedisError};
-use crate::health::Health;
+use crate::health::{Health, Server};
 
 /// One connection to one server, kept up by a task of its own.
 ///
@@ -159,12 +159,6 @@ impl Link {
     }
 }
 
-impl Drop for Link {
-    fn drop(&mut self) {
-        self.health.forget(self.dialer.name());
-    }
-}
-
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Link")
@@ -188,22 +182,23 @@ impl Request<'_> {
 }
 
 async fn keep_up(dialer: Arc<Dialer>, health: Arc<Health>, state: watch::Sender<State>) {
+    let server = Server::new(health, dialer.name().clone());
     tokio::select! {
         // Nobody can use the connection any more.
         () = state.closed() => {}
-        () = connect_for_ever(&dialer, &health, &state) => {}
+        () = connect_for_ever(&dialer, &server, &state) => {}
     }
 }
 
-async fn connect_for_ever(dialer: &Dialer, health: &Health, state: &watch::Sender<State>) {
+async fn connect_for_ever(dialer: &Dialer, server: &Server, state: &watch::Sender<State>) {
     let (first, most) = BACKOFF;
     let mut backoff = first;
     loop {
         let error = match dialer.dial().await {
             Ok(dialed) => {
                 let since = Instant::now();
-                health.up(dialer.name());
-                let lost = until_lost(dialed, health, state).await;
+                server.up();
+                let lost = until_lost(dialed, server, state).await;
                 let was_good = since.elapsed() >= HEARTBEAT;
                 if was_good {
                     backoff = first;
@@ -220,7 +215,7 @@ async fn connect_for_ever(dialer: &Dialer, health: &Health, state: &watch::Sende
             }
             Err(error) => error,
         };
-        health.down(dialer.name(), &error);
+        server.down(&error);
         state.send_replace(State::Down(error));
         sleep(backoff).await;
         backoff = (backoff * 2).min(most);
@@ -230,7 +225,7 @@ async fn connect_for_ever(dialer: &Dialer, health: &Health, state: &watch::Sende
 /// Offers the connection until it is lost, and returns why; `None` if the server closed it.
 async fn until_lost(
     dialed: Dialed,
-    health: &Health,
+    server: &Server,
     state: &watch::Sender<State>,
 ) -> Option<RedisError> {
     let Dialed {
@@ -248,7 +243,7 @@ async fn until_lost(
             if !answers(&mut connection).await {
                 return;
             }
-            health.steady();
+            server.steady();
         }
     };
     tokio::select! {
@@ -260,4 +255,40 @@ async fn until_lost(
 
 fn late() -> RedisError {
     RedisError::outage("it did not answer in time")
+}
+
+#[cfg(test)]
+mod tests {
+    use proactions_edge::SecretString;
+
+    use super::*;
+    use crate::settings::{RedisSettings, RedisTls};
+    use crate::url::Address;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_is_forgotten_by_whoever_speaks_of_it_last() {
+        let url = SecretString::from("redis://127.0.0.1:1");
+        let settings = RedisSettings::new([&url], &RedisTls::default()).unwrap();
+        let health = Arc::new(Health::default());
+        let address = |port| {
+            let host = "127.0.0.1".to_owned();
+            Address { host, port }
+        };
+        let dialer = Dialer::server(&settings, address(1));
+        let link = Link::new(dialer, Arc::clone(&health));
+        // As a command under way does, which outlives the link in the table of a cluster.
+        let mut state = link.watch().map_err(|_| ()).unwrap();
+        drop(link);
+        for _ in 0..2 {
+            state.changed().await.unwrap();
+            assert!(matches!(*state.borrow_and_update(), State::Down(_)));
+        }
+        drop(state);
+        let other = Server::new(Arc::clone(&health), address(2));
+        other.up();
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert!(health.is_up());
+    }
 }
