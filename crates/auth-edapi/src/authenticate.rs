@@ -25,7 +25,9 @@ pub trait Authenticate: fmt::Debug + Send + Sync + 'static {
 
     /// Checks whether somebody whom it admitted before, and whose session says so, may go on.
     ///
-    /// A proof in the grant that differs from the session's is what the session keeps from now on.
+    /// A proof in the grant that differs from the session's is what the session keeps from now on. A session that is
+    /// denied is ended; one without a proof is only refused, since another program that shares the store may have opened
+    /// it.
     fn resume(&self, login: StoredLogin<'_>) -> VerdictFuture;
 
     /// Whether a session's login is by the very credentials that were granted just now, so that whoever presents

@@ -175,6 +175,8 @@ impl Entry {
                 self.renew(&grant);
                 Turned::Done(Ok(grant.principal))
             }
+            // It was not opened here: a Node service that shares the store keeps no proof. It may well be good there.
+            Verdict::Denied if !self.has_proof() => self.check(request_id),
             Verdict::Denied => {
                 tracing::warn!(
                     target: "security",
@@ -191,6 +193,12 @@ impl Entry {
             }
             Verdict::Unavailable(wait) => refuse(unavailable(wait)),
         }
+    }
+
+    fn has_proof(&self) -> bool {
+        let record = self.session.as_ref().and_then(Session::record);
+        let member = record.as_deref().and_then(|record| record.get(MEMBER));
+        member.and_then(proof_of).is_some()
     }
 
     /// Has the session keep the proof of its grant, if that is a new one. It is written with the answer.

@@ -44,7 +44,7 @@
 //! 5. A session that says who it belongs to, if [`Authenticate::resume`] still agrees. If another site made the
 //!    request, and it is not a plain read: 403. `Sec-Fetch-Site` tells, or `Origin`; an origin that the CORS policy
 //!    allows, marked by [`AllowedOrigin`](proactions_edge::AllowedOrigin), may act. A session whose login is no
-//!    longer valid is ended.
+//!    longer valid is ended; one that another program has opened in the same store is no login here, and stays.
 //! 6. When the session store is down: 503 for a session; credentials are checked all the same.
 //! 7. `Authorization: Bearer`, and `Basic` where the authenticator wants it. Without usable credentials: 401. A
 //!    browser remembers user and password and sends them by itself, so `Basic` from another site gets 403, as in 5.

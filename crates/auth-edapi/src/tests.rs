@@ -105,7 +105,8 @@ impl Authenticate for Directory {
         } else if password == format!("{}-password", login.canonical.as_str()) {
             let parts = [login.canonical.as_str().as_bytes(), password.as_bytes()];
             let principal = Principal::new(login.canonical.as_str(), AuthMethod::Edapi);
-            Verdict::Granted(Grant::new(principal, self.key.digest_parts(&parts)))
+            let grant = Grant::new(principal, self.key.digest_parts(&parts));
+            Verdict::Granted(grant.with_proof("checked".into()))
         } else {
             Verdict::Denied
         };

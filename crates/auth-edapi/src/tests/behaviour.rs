@@ -211,6 +211,27 @@ async fn a_session_ends_when_its_token_is_taken_away() {
 }
 
 #[tokio::test]
+async fn a_session_that_a_node_service_opened_is_no_login_and_stays() {
+    let bench = Bench::new();
+    let id = SessionId::random().unwrap();
+    let record = br#"{"cookie":{"path":"/"},"auth":{"type":"token","subject":"token-1"}}"#;
+    let record = Arc::new(Record::parse(record).unwrap());
+    let hour = Duration::from_secs(3600);
+    bench.store.inner.create(&id, record, hour).await.unwrap();
+    let cookie = format!("__Host-proactions_session={}", bench.keys.sign(&id));
+    for headers in [
+        &[("cookie", &*cookie)][..],
+        &[("cookie", &*cookie), ("authorization", "Bearer wrong")],
+    ] {
+        let response = bench.get(headers).await;
+        assert_eq!(response.status(), 401);
+        // Its time counts from its first sight here, so the same cookie may come back.
+        assert!(cookie_of(&response).is_none_or(|sent| sent == cookie));
+    }
+    assert!(bench.store.inner.load(&id).await.unwrap().is_some());
+}
+
+#[tokio::test]
 async fn no_session_is_opened_whose_cookie_could_not_be_sent() {
     let bench = Bench::new();
     let mut plain = request(Method::GET, "/v1/models", &[("authorization", TOKEN)]);
