@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
+use icu_normalizer::ComposingNormalizerBorrowed;
 use proactions_edge::SecretString;
 
 /// What a client presents in `Authorization`.
@@ -141,8 +142,9 @@ impl fmt::Debug for BasicLogin {
 
 /// A user's name as it is counted: the spellings `Bob`, `bob ` and `ｂob` are one.
 ///
-/// White space at the ends goes, full-width forms become the usual ones, upper case becomes lower case. Names
-/// with control characters or invisible characters, empty names, and names over 256 bytes are no names.
+/// Composed and decomposed letters, full-width forms, ligatures and the like become the usual ones (NFKC), upper case
+/// becomes lower case, white space at the ends goes. Names with control characters or invisible characters, empty
+/// names, and names over 256 bytes are no names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct UserId(Box<str>);
 
@@ -158,21 +160,19 @@ impl UserId {
                 || matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
                     | '\u{2060}'..='\u{206f}' | '\u{feff}')
         };
-        let usual = |c: char| match c {
-            '\u{3000}' => ' ',
-            '\u{ff01}'..='\u{ff5e}' => char::from_u32(u32::from(c) - 0xfee0).unwrap_or(c),
-            c => c,
-        };
         if name.len() > Self::MAX_LEN || name.contains(unseen) {
             return None;
         }
-        let folded: String = name
-            .chars()
-            .map(usual)
-            .flat_map(char::to_lowercase)
-            .collect();
+        let nfkc = ComposingNormalizerBorrowed::new_nfkc();
+        let usual = nfkc.normalize(name);
+        let folded: String = usual.chars().flat_map(char::to_lowercase).collect();
+        // What became lower case may compose with what follows.
+        let folded = nfkc.normalize(&folded);
         let trimmed = folded.trim();
-        (!trimmed.is_empty()).then(|| Self(trimmed.into()))
+        // A single character may stand for many.
+        (1..=Self::MAX_LEN)
+            .contains(&trimmed.len())
+            .then(|| Self(trimmed.into()))
     }
 
     /// The name.
@@ -269,6 +269,12 @@ mod tests {
         ] {
             assert_eq!(UserId::new(name).unwrap().as_str(), "bob", "{name:?}");
         }
+        for name in ["Ren\u{e9}", "rene\u{301}", "REN\u{c9}", "RENE\u{301} "] {
+            assert_eq!(UserId::new(name).unwrap().as_str(), "ren\u{e9}", "{name:?}");
+        }
+        assert_eq!(UserId::new("\u{fb01}n\u{2161}"), UserId::new("finii"));
+        assert_eq!(UserId::new(&"\u{fdfa}".repeat(85)), None);
+        assert_ne!(UserId::new("rene"), UserId::new("ren\u{e9}"));
         assert_ne!(UserId::new("bob2"), UserId::new("bob"));
         for bad in [
             "",
