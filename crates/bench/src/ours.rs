@@ -2,15 +2,19 @@
 
 use std::convert::Infallible;
 use std::fmt;
+use std::future::{Ready, ready};
 use std::io;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
-use http::header::SET_COOKIE;
-use http::{Request, Response};
+use http::header::{COOKIE, HOST, SET_COOKIE};
+use http::{HeaderName, HeaderValue, Request, Response};
 use proactions_auth_edapi::{AccessPolicy, AuthLayer, TokenSet};
 use proactions_body_limit::{BodyLimitConfig, BodyLimitLayer, BodyLimitPolicy};
 use proactions_cors::{CorsConfig, CorsLayer, CorsPolicy};
-use proactions_edge::{SecretString, SystemClock};
+use proactions_edge::{
+    AllowedOrigin, AuthMethod, ClientInfo, Peer, Principal, SecretString, SystemClock,
+};
 use proactions_ratelimit::{RateLimitConfig, RateLimitLayer, RateLimitPolicy};
 use proactions_redact_log::{
     AccessLogLayer, LogGuard, Logging, LoggingConfig, LoggingPolicy, RequestIdLayer,
@@ -31,7 +35,7 @@ use crate::{Case, Kind, LOG_LINE, STACK, block_on};
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = Vec::from(single_layers());
     cases.extend(entry());
-    cases.push(security_stack());
+    cases.extend(security_stack());
     cases.extend(access_log());
     cases
 }
@@ -121,8 +125,9 @@ fn entry() -> [Case; 4] {
     ]
 }
 
-/// Everything that decides, in the order in which the hub has it, for a request with a session's cookie.
-fn security_stack() -> Case {
+/// Everything that decides, in the order in which the hub has it, for a request with a session's cookie; and what of it
+/// remains when nothing is decided.
+fn security_stack() -> [Case; 2] {
     let stack = ServiceBuilder::new()
         .layer(trust_proxy())
         .layer(SecureHeadersLayer::default())
@@ -133,7 +138,57 @@ fn security_stack() -> Case {
         .layer(auth())
         .service(Bare);
     let cookie = cookie(stack.clone());
-    Case::with_cookie(STACK, Kind::CookieCrossOrigin, &cookie, stack)
+    let kind = Kind::CookieCrossOrigin;
+    let answer = block_on(stack.clone().oneshot(kind.request(&cookie))).expect("an answer");
+    let written = Written {
+        fields: answer.headers().clone().into_iter().collect(),
+        session: Arc::from("a session"),
+        principal: Principal::new("alice", AuthMethod::Token),
+    };
+    [
+        Case::with_cookie(STACK, kind, &cookie, stack),
+        Case::with_cookie("security-stack, decided before", kind, &cookie, written),
+    ]
+}
+
+/// Leaves the facts that the security stack leaves in a request, and writes the fields that it writes into the answer,
+/// as one function that knows all of them beforehand.
+#[derive(Clone)]
+struct Written {
+    fields: Arc<[(Option<HeaderName>, HeaderValue)]>,
+    session: Arc<str>,
+    principal: Principal,
+}
+
+impl Service<Request<Body>> for Written {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Ready<Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        request.headers_mut().remove(COOKIE);
+        let host = request.headers().get(HOST).cloned();
+        let facts = request.extensions_mut();
+        let peer = facts.get::<Peer>().expect("a peer");
+        let client = ClientInfo::new(peer.addr.ip(), peer.scheme, host, 0);
+        facts.insert(client);
+        facts.insert(AllowedOrigin::new());
+        facts.insert(Arc::clone(&self.session));
+        facts.insert(self.principal.clone());
+        let mut response = bare::answer();
+        let fields = response.headers_mut();
+        fields.reserve(32);
+        for (name, value) in &*self.fields {
+            if let Some(name) = name {
+                fields.insert(name, value.clone());
+            }
+        }
+        ready(Ok(response))
+    }
 }
 
 fn access_log() -> [Case; 2] {
