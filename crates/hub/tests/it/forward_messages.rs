@@ -86,7 +86,7 @@ async fn a_body_of_unknown_length_travels_with_every_method() {
 #[tokio::test]
 async fn trailers_of_an_answer_stay_here() {
     let upstream = Upstream::raw([Step::send(
-        "HTTP/1.1 200 OK\r\nTrailer: Set-Cookie\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\
+        "HTTP/1.1 200 OK\r\nTrailer: Set-Cookie\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\
          Set-Cookie: evil=1\r\nStrict-Transport-Security: max-age=0\r\nX-Own: 1\r\n\r\n",
     )]);
     let hub = Hub::start(&config(&upstream.url("/"))).await;
@@ -190,7 +190,7 @@ async fn the_head_does_not_wait_for_the_body() {
 #[tokio::test]
 async fn a_length_beside_chunks_is_not_believed() {
     let upstream = Upstream::raw([Step::send(
-        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n\
+        "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n\
          b\r\nhello there\r\n0\r\n\r\n",
     )]);
     let hub = Hub::start(&config(&upstream.url("/"))).await;
