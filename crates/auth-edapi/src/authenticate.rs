@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use proactions_edge::{AuthMethod, Principal, SecretDigest};
+use proactions_session_store::Record;
 use serde_json::Value;
 
 use crate::Credentials;
@@ -108,14 +109,35 @@ pub struct StoredLogin<'a> {
     pub proof: Option<&'a str>,
 }
 
-impl<'a> StoredLogin<'a> {
-    pub(crate) fn from_member(member: &'a Value) -> Option<Self> {
+/// A [`StoredLogin`] that keeps its texts itself.
+pub(crate) struct Login {
+    method: AuthMethod,
+    subject: Box<str>,
+    proof: Option<Box<str>>,
+}
+
+impl Login {
+    pub(crate) fn from_member(member: &Value) -> Option<Self> {
         Some(Self {
             method: AuthMethod::from_name(member.get("type")?.as_str()?)?,
-            subject: member.get("subject")?.as_str()?,
-            proof: proof_of(member),
+            subject: member.get("subject")?.as_str()?.into(),
+            proof: proof_of(member).map(Box::from),
         })
     }
+
+    pub(crate) fn stored(&self) -> StoredLogin<'_> {
+        StoredLogin {
+            method: self.method,
+            subject: &self.subject,
+            proof: self.proof.as_deref(),
+        }
+    }
+}
+
+/// Who a session belongs to.
+pub(crate) fn login_of(record: &Record) -> Option<StoredLogin<'_>> {
+    let login = record.derived(|record| Login::from_member(record.get(MEMBER)?));
+    login?.as_ref().map(Login::stored)
 }
 
 pub(crate) fn proof_of(member: &Value) -> Option<&str> {

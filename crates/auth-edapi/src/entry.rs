@@ -9,11 +9,11 @@ use std::time::{Duration, SystemTime};
 use http::HeaderValue;
 use http::header::WWW_AUTHENTICATE;
 use proactions_edge::{Clock, Principal, Rejection, RejectionKind, RequestId};
-use proactions_session_store::{Commit, Load, Record, Session, SessionId, StoreError};
+use proactions_session_store::{Commit, Load, Session, SessionId, StoreError};
 use tokio::runtime::Handle;
 
 use crate::authenticate::{
-    Authenticate, Grant, MEMBER, StoredLogin, Verdict, VerdictFuture, proof_of,
+    Authenticate, Grant, MEMBER, Verdict, VerdictFuture, login_of, proof_of,
 };
 use crate::lockout::Leave;
 use crate::opened::Turn;
@@ -131,8 +131,8 @@ impl Entry {
                 }
                 Step::Return(load, grant, id) => {
                     let read = ready!(Pin::new(load).poll(cx));
-                    let (grant, id) = (grant.clone(), *id);
-                    self.returned(&read, grant, id)
+                    let (grant, id) = (grant.clone(), id.clone());
+                    self.returned(&read, grant, &id)
                 }
                 Step::Store(commit, grant) => {
                     let stored = ready!(Pin::new(commit).poll(cx));
@@ -272,13 +272,13 @@ impl Entry {
             Turn::Open => begin(session, grant),
             Turn::Wait => Turned::Done(Ok(grant.principal)),
             Turn::GoOnWith(id) => {
-                session.adopt(id);
+                session.adopt(id.clone());
                 Turned::Next(Step::Return(session.load(), grant, id))
             }
         }
     }
 
-    fn returned(&self, read: &Result<(), StoreError>, grant: Grant, id: SessionId) -> Turned {
+    fn returned(&self, read: &Result<(), StoreError>, grant: Grant, id: &SessionId) -> Turned {
         let Some(session) = self.session.as_ref().filter(|_| read.is_ok()) else {
             return Turned::Done(Ok(grant.principal));
         };
@@ -306,7 +306,7 @@ impl Entry {
         let id = self.session.as_ref().and_then(Session::id);
         match (stored, id) {
             (Ok(()), Some(id)) => {
-                self.core.state.opened.opened(grant.key, id, now);
+                self.core.state.opened.opened(grant.key, id.clone(), now);
                 tracing::info!(
                     target: "security",
                     event = "login",
@@ -419,11 +419,6 @@ impl fmt::Debug for Entry {
             .field("session", &self.session)
             .finish_non_exhaustive()
     }
-}
-
-/// Who a session belongs to.
-pub(crate) fn login_of(record: &Record) -> Option<StoredLogin<'_>> {
-    StoredLogin::from_member(record.get(MEMBER)?)
 }
 
 /// A fresh session; the one that came with the request is removed once it is stored.

@@ -8,7 +8,7 @@ use proactions_session_store::SessionId;
 #[derive(Debug)]
 pub(crate) struct OpenedSessions(TtlMap<SecretDigest, Opened>);
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Opened {
     /// Somebody is storing it right now.
     Pending,
@@ -49,7 +49,7 @@ impl OpenedSessions {
                     (Opened::Pending, now + Self::PATIENCE)
                 },
                 |opened, _| match opened {
-                    Opened::Open(id) => Some(*id),
+                    Opened::Open(id) => Some(id.clone()),
                     Opened::Pending => None,
                 },
             )
@@ -60,15 +60,15 @@ impl OpenedSessions {
     }
 
     /// The session that was gone on with has ended: takes the turn to open another, unless somebody has.
-    pub(crate) fn replace(&self, key: SecretDigest, ended: SessionId, now: SystemTime) -> Turn {
+    pub(crate) fn replace(&self, key: SecretDigest, ended: &SessionId, now: SystemTime) -> Turn {
         let take = |opened: &mut Opened, ends_at: &mut SystemTime| match opened {
-            Opened::Open(id) if *id == ended => {
+            Opened::Open(id) if id == ended => {
                 (*opened, *ends_at) = (Opened::Pending, now + Self::PATIENCE);
                 Turn::Open
             }
             _ => Turn::Wait,
         };
-        let begin = || (Opened::Open(ended), now);
+        let begin = || (Opened::Open(ended.clone()), now);
         self.0.upsert(key, now, begin, take)
     }
 
@@ -99,12 +99,12 @@ mod tests {
         assert_eq!(opened.turn(a, now), Turn::Wait);
         assert_eq!(opened.turn(b, now), Turn::Open);
         let id = SessionId::random().unwrap();
-        opened.opened(a, id, now);
-        assert_eq!(opened.turn(a, now), Turn::GoOnWith(id));
+        opened.opened(a, id.clone(), now);
+        assert_eq!(opened.turn(a, now), Turn::GoOnWith(id.clone()));
 
         // It ended: one opens another.
-        assert_eq!(opened.replace(a, id, now), Turn::Open);
-        assert_eq!(opened.replace(a, id, now), Turn::Wait);
+        assert_eq!(opened.replace(a, &id, now), Turn::Open);
+        assert_eq!(opened.replace(a, &id, now), Turn::Wait);
         assert_eq!(opened.turn(a, now), Turn::Wait);
         opened.forget(a, now);
         assert_eq!(opened.turn(a, now), Turn::Open);

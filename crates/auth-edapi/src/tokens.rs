@@ -169,6 +169,7 @@ mod tests {
 
     use super::*;
     use crate::Presented;
+    use crate::authenticate::Login;
 
     fn keys(secret: &str) -> KeyRing {
         KeyRing::new([&SecretString::from(secret.repeat(32))]).unwrap()
@@ -190,7 +191,8 @@ mod tests {
     }
 
     async fn resume(set: &TokenSet, member: &serde_json::Value) -> Option<Grant> {
-        granted(set.resume(StoredLogin::from_member(member)?).await)
+        let login = Login::from_member(member)?;
+        granted(set.resume(login.stored()).await)
     }
 
     fn granted(verdict: Verdict) -> Option<Grant> {

@@ -220,7 +220,7 @@ impl Wake for Gate {
 /// How often idle connections are looked at within the time that they may be idle.
 const SWEEPS: u32 = 5;
 
-/// Idle connections, by authority.
+/// Idle connections, by authority as it is spelled: an [`Authority`] is hashed byte by byte, to fold its case.
 struct Shelf {
     idle: Mutex<Idle>,
     max_idle: usize,
@@ -229,7 +229,7 @@ struct Shelf {
 
 #[derive(Default)]
 struct Idle {
-    links: HashMap<Authority, Vec<(Link, Instant)>>,
+    links: HashMap<Box<str>, Vec<(Link, Instant)>>,
     /// Whether a task is there that takes out what is of no more use.
     swept: bool,
 }
@@ -242,7 +242,7 @@ impl Shelf {
     /// The connection that was used last, if it can still be used.
     async fn take(&self, authority: &Authority) -> Option<Link> {
         loop {
-            let (mut link, since) = self.locked().links.get_mut(authority)?.pop()?;
+            let (mut link, since) = self.locked().links.get_mut(authority.as_str())?.pop()?;
             if since.elapsed() < self.idle_timeout
                 && poll_fn(|cx| Poll::Ready(link.is_usable(cx))).await
             {
@@ -251,12 +251,16 @@ impl Shelf {
         }
     }
 
-    fn put(self: &Arc<Self>, authority: Authority, link: Link) {
+    fn put(self: &Arc<Self>, authority: &Authority, link: Link) {
         // Whoever used it last has nothing more to do with it.
         link.gate.task.register(Waker::noop());
         let mut idle = self.locked();
         if idle.links.values().map(Vec::len).sum::<usize>() < MAX_IDLE {
-            let links = idle.links.entry(authority).or_default();
+            let authority = authority.as_str();
+            let links = match idle.links.get_mut(authority) {
+                Some(links) => links,
+                None => idle.links.entry(authority.into()).or_default(),
+            };
             if links.len() < self.max_idle {
                 links.push((link, Instant::now()));
             }
@@ -320,7 +324,7 @@ impl Driven {
             && held.0.is_usable(cx)
         {
             let (link, authority, shelf) = *held;
-            shelf.put(authority, link);
+            shelf.put(&authority, link);
         }
     }
 }
@@ -441,7 +445,7 @@ mod tests {
         let wakes = Arc::new(Wakes::default());
         let waker = Waker::from(Arc::clone(&wakes));
         assert!(link.is_usable(&Context::from_waker(&waker)));
-        shelf.put(Authority::from_static("a.example"), link);
+        shelf.put(&Authority::from_static("a.example"), link);
         drop(waker);
         assert_eq!(Arc::strong_count(&wakes), 1, "its last user is let go");
         let begun = Instant::now();
@@ -462,7 +466,7 @@ mod tests {
             let (link, other) = link().await;
             others.push(other);
             let authority = Authority::try_from(format!("a{number}.example")).unwrap();
-            shelf.put(authority, link);
+            shelf.put(&authority, link);
         }
         assert_eq!(kept(&shelf), MAX_IDLE);
     }

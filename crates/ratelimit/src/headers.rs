@@ -324,17 +324,19 @@ fn number(n: u64) -> HeaderValue {
 
 /// The digits of any number, without the formatting machinery.
 fn long_number(n: u64) -> HeaderValue {
-    let mut digits = [b'0'; 20];
-    let (mut rest, mut start) = (n, digits.len());
-    for digit in digits.iter_mut().rev() {
-        *digit = b'0' + u8::try_from(rest % 10).unwrap_or_default();
-        rest /= 10;
-        start -= 1;
+    let mut digits = [*b"0000"; 5];
+    let mut rest = n;
+    for four in digits.iter_mut().rev() {
+        let ready = usize::try_from(rest % 10_000).unwrap_or_default();
+        *four = *DIGITS.get(ready).unwrap_or(b"0000");
+        rest /= 10_000;
         if rest == 0 {
             break;
         }
     }
-    let digits = digits.get(start..).unwrap_or_default();
+    let digits = digits.as_flattened();
+    let zeros = digits.iter().take_while(|digit| **digit == b'0').count();
+    let digits = digits.get(zeros..).unwrap_or_default();
     // A thread makes room for many numbers at once, which saves an allocation for each.
     let value = SLAB.try_with(|slab| {
         let mut slab = slab.borrow_mut();

@@ -78,9 +78,9 @@ async fn write(session: Session, scope: Scope) -> Result<(), StoreError> {
     let unread = {
         let state = session.state();
         let wanted = state.rotate || !state.changes.is_empty();
-        match (&state.loaded, state.id) {
+        match (&state.loaded, &state.id) {
             (Loaded::Failed(error), _) if wanted => return Err(error.clone()),
-            (Loaded::No, Some(id)) if wanted => Some((id, state.epoch)),
+            (Loaded::No, Some(id)) if wanted => Some((id.clone(), state.epoch)),
             _ => None,
         }
     };
@@ -100,7 +100,7 @@ async fn write(session: Session, scope: Scope) -> Result<(), StoreError> {
     let (id, stored, changes, rotate, epoch) = {
         let mut state = session.state();
         (
-            state.id,
+            state.id.clone(),
             state.stored.clone(),
             std::mem::take(&mut state.changes),
             std::mem::take(&mut state.rotate),

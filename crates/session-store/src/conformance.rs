@@ -165,7 +165,7 @@ pub async fn parallel_writers_all_survive(store: &Arc<dyn SessionStore>) {
         told: false.into(),
     });
     let sessions: Vec<_> = (0..50)
-        .map(|_| Session::new(core.clone(), Some(id), true, true))
+        .map(|_| Session::new(core.clone(), Some(id.clone()), true, true))
         .collect();
     for (index, session) in sessions.iter().enumerate() {
         session.load().await.expect("load");

@@ -1,5 +1,6 @@
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -7,13 +8,9 @@ use sha2::{Digest as _, Sha256};
 
 /// The name under which a session is stored: whoever knows it, and can sign it, is in.
 ///
-/// Its `Debug` shows the first four bytes of its SHA-256 only, so it may stand in a log line. It lives on the
-/// stack: reading one out of a cookie allocates nothing.
-#[derive(Clone, Copy)]
-pub struct SessionId {
-    len: u8,
-    bytes: [u8; Self::MAX_LEN],
-}
+/// Its `Debug` shows the first four bytes of its SHA-256 only, so it may stand in a log line. A clone shares the text.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SessionId(Arc<str>);
 
 impl SessionId {
     /// The longest id that is read, in bytes.
@@ -26,14 +23,7 @@ impl SessionId {
     pub fn random() -> Result<Self, getrandom::Error> {
         let mut random = [0; 32];
         getrandom::fill(&mut random)?;
-        let mut bytes = [0; Self::MAX_LEN];
-        let len = URL_SAFE_NO_PAD
-            .encode_slice(random, &mut bytes)
-            .unwrap_or_default();
-        Ok(Self {
-            len: u8::try_from(len).unwrap_or_default(),
-            bytes,
-        })
+        Ok(Self(URL_SAFE_NO_PAD.encode(random).into()))
     }
 
     /// Takes `text` as an id if it is 1 to [`Self::MAX_LEN`] visible ASCII characters.
@@ -42,41 +32,27 @@ impl SessionId {
     /// Pass nothing here that came from a client without a signature.
     #[must_use]
     pub fn from_bytes(text: &[u8]) -> Option<Self> {
-        let fits = !text.is_empty() && text.iter().all(u8::is_ascii_graphic);
-        let mut bytes = [0; Self::MAX_LEN];
-        bytes
-            .get_mut(..text.len())
-            .filter(|_| fits)?
-            .copy_from_slice(text);
-        Some(Self {
-            len: u8::try_from(text.len()).ok()?,
-            bytes,
-        })
+        let fits = (1..=Self::MAX_LEN).contains(&text.len());
+        let plain = fits && text.iter().all(u8::is_ascii_graphic);
+        let text = std::str::from_utf8(text).ok().filter(|_| plain)?;
+        Some(Self(text.into()))
     }
 
     /// The id itself. It is a credential: it belongs into the store and the signed cookie only.
     #[must_use]
     pub fn expose(&self) -> &str {
-        std::str::from_utf8(self.as_bytes()).unwrap_or_default()
+        &self.0
     }
 
     pub(crate) fn as_bytes(&self) -> &[u8] {
-        self.bytes.get(..usize::from(self.len)).unwrap_or_default()
+        self.0.as_bytes()
     }
 }
-
-impl PartialEq for SessionId {
-    fn eq(&self, other: &Self) -> bool {
-        self.as_bytes() == other.as_bytes()
-    }
-}
-
-impl Eq for SessionId {}
 
 impl Hash for SessionId {
     /// Its beginning and its end, which are random in ids of this crate. Ids of other generators may share one.
     fn hash<H: Hasher>(&self, state: &mut H) {
-        let beginning = self.bytes.first_chunk().unwrap_or(&[0; 8]);
+        let beginning = self.as_bytes().first_chunk().unwrap_or(&[0; 8]);
         let end = self.as_bytes().last_chunk().unwrap_or(&[0; 8]);
         state.write_u64(u64::from_ne_bytes(*beginning));
         state.write_u64(u64::from_ne_bytes(*end));

@@ -232,7 +232,7 @@ mod tests {
             KeyRing::unchecked(["new", "old"]),
         );
         let sid = id("abc");
-        assert_eq!(new.verify(old.sign(&sid).as_bytes()), Some(sid));
+        assert_eq!(new.verify(old.sign(&sid).as_bytes()), Some(sid.clone()));
         assert_eq!(new.sign(&sid), KeyRing::unchecked(["new"]).sign(&sid));
         assert_eq!(old.verify(new.sign(&sid).as_bytes()), None);
     }

@@ -67,7 +67,7 @@ impl fmt::Debug for MemoryStore {
 impl SessionStore for MemoryStore {
     fn create(&self, id: &SessionId, record: Arc<Record>, ttl: Duration) -> StoreFuture<()> {
         let now = self.clock.now();
-        let is_new = self.records.insert_new(*id, record, now + ttl, now);
+        let is_new = self.records.insert_new(id.clone(), record, now + ttl, now);
         StoreFuture::ready(if is_new { Ok(()) } else { Err(CONFLICT) })
     }
 

@@ -1,4 +1,6 @@
+use std::any::Any;
 use std::fmt;
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value};
@@ -12,13 +14,13 @@ use crate::{CookiePolicy, SameSite};
 /// service may share the store. The member `hub` is this crate's own: `{"createdAt": <ms since 1970>}`.
 ///
 /// `cookie.expires` is written and never read: a touch moves the store's own expiry and leaves it behind.
-#[derive(Clone, PartialEq)]
 pub struct Record {
     cookie: Map<String, Value>,
     members: Map<String, Value>,
     source: Option<Box<[u8]>>,
     /// What the member `hub` says. It is asked for several times a request.
     created_at: Option<SystemTime>,
+    derived: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
 impl Record {
@@ -44,6 +46,7 @@ impl Record {
             members: Map::new(),
             source: None,
             created_at: None,
+            derived: OnceLock::new(),
         };
         record.set_created_at(now);
         record.set_expires(now + lifetime);
@@ -71,6 +74,7 @@ impl Record {
             cookie,
             members,
             source: Some(json.into()),
+            derived: OnceLock::new(),
         })
     }
 
@@ -115,6 +119,13 @@ impl Record {
         self.members.get(key)
     }
 
+    /// What the application makes of the record, made once for all requests that share it. `None` if it was asked
+    /// before for something of another type.
+    pub fn derived<T: Any + Send + Sync>(&self, make: impl FnOnce(&Self) -> T) -> Option<&T> {
+        let derived = self.derived.get_or_init(|| Box::new(make(self)));
+        derived.downcast_ref()
+    }
+
     /// When the session began, if this crate has seen it before.
     #[must_use]
     pub const fn created_at(&self) -> Option<SystemTime> {
@@ -124,6 +135,7 @@ impl Record {
     /// Sets a member; `None` removes it.
     pub(crate) fn set(&mut self, key: &str, value: Option<Value>) {
         self.source = None;
+        self.derived = OnceLock::new();
         match value {
             Some(value) => self.members.insert(key.to_owned(), value),
             None => self.members.remove(key),
@@ -133,6 +145,7 @@ impl Record {
 
     pub(crate) fn set_created_at(&mut self, at: SystemTime) {
         self.source = None;
+        self.derived = OnceLock::new();
         let since_epoch = at.duration_since(UNIX_EPOCH).unwrap_or_default();
         let hub = self
             .members
@@ -149,7 +162,26 @@ impl Record {
 
     pub(crate) fn set_expires(&mut self, at: SystemTime) {
         self.source = None;
+        self.derived = OnceLock::new();
         self.cookie.insert(EXPIRES.to_owned(), iso(at).into());
+    }
+}
+
+impl Clone for Record {
+    fn clone(&self) -> Self {
+        Self {
+            cookie: self.cookie.clone(),
+            members: self.members.clone(),
+            source: self.source.clone(),
+            created_at: self.created_at,
+            derived: OnceLock::new(),
+        }
+    }
+}
+
+impl PartialEq for Record {
+    fn eq(&self, other: &Self) -> bool {
+        self.cookie == other.cookie && self.members == other.members && self.source == other.source
     }
 }
 
@@ -301,6 +333,21 @@ mod tests {
                 "auth": {"type": "edapi", "subject": "bob"}, "cart": {"n": 1.5}, "hub": {"createdAt": 5}, "x": true,
             })
         );
+    }
+
+    #[test]
+    fn what_was_derived_is_shared_until_a_change() {
+        let mut record = Record::parse(br#"{"cookie":{},"n":1}"#).unwrap();
+        let n = |record: &Record| record.get("n").and_then(Value::as_u64);
+        assert_eq!(record.derived(n), Some(&Some(1)));
+        assert_eq!(record.derived(|_| Some(2_u64)), Some(&Some(1)));
+        assert_eq!(record.derived(|_| "another type"), None);
+        assert_eq!(
+            record.clone().derived(|_| "not cloned"),
+            Some(&"not cloned")
+        );
+        record.set("n", Some(json!(3)));
+        assert_eq!(record.derived(n), Some(&Some(3)));
     }
 
     #[test]

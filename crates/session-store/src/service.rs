@@ -55,10 +55,10 @@ fn open<B>(core: &Arc<Core>, request: &mut Request<B>) -> Session {
             "A session cookie without a good signature, or more than one, was ignored"
         );
     }
+    let was_presented = presented != Presented::Nothing;
     let id = match presented {
         Presented::Signed(id) => Some(id),
         Presented::Nothing | Presented::Refused => None,
     };
-    let was_presented = presented != Presented::Nothing;
     Session::new(core.clone(), id, was_presented, sendable)
 }

@@ -65,7 +65,7 @@ impl Session {
     #[must_use]
     pub fn id(&self) -> Option<SessionId> {
         let state = self.state();
-        state.id.filter(|_| state.stored.is_some())
+        state.id.clone().filter(|_| state.stored.is_some())
     }
 
     /// When the session ends if it is not used again, once it is known.
@@ -145,7 +145,7 @@ impl Session {
     /// Never pass an id that came from a client: that would be session fixation.
     pub fn adopt(&self, id: SessionId) {
         let mut state = self.state();
-        if state.id != Some(id) {
+        if state.id.as_ref() != Some(&id) {
             state.leave();
         }
         state.id = Some(id);
@@ -211,12 +211,12 @@ impl Session {
             return None;
         }
         let policy = &self.0.core.policy;
-        match (due, state.id, &state.stored) {
+        match (due, &state.id, &state.stored) {
             (CookieDue::Set, Some(id), Some(stored)) => {
                 let now = self.0.core.clock.now();
                 let left = stored.expires_at.duration_since(now).ok()?;
                 let lifetime = left.min(policy.cookie().max_age());
-                policy.cookie().set(&policy.keys().sign(&id), now, lifetime)
+                policy.cookie().set(&policy.keys().sign(id), now, lifetime)
             }
             // While the store holds the session, nobody else can name it to have it ended.
             (CookieDue::Remove, _, None) if self.0.presented && state.doomed.is_empty() => {
@@ -318,7 +318,7 @@ impl Future for Load {
                         Loaded::Failed(error) => return Poll::Ready(Err(error.clone())),
                         Loaded::No => {}
                     }
-                    let Some(id) = state.id else {
+                    let Some(id) = state.id.clone() else {
                         state.loaded = Loaded::Yes;
                         return Poll::Ready(Ok(()));
                     };

@@ -57,8 +57,11 @@ impl VerifiedCookies {
         }
         // Not under the lock: a flood of bad values must not hold up the good ones.
         let id = keys.verify(value)?;
-        let value = value.into();
-        lock().add(Verified { hash, value, id });
+        lock().add(Verified {
+            hash,
+            value: value.into(),
+            id: id.clone(),
+        });
         Some(id)
     }
 
@@ -95,10 +98,10 @@ impl Generations {
     fn find(&mut self, hash: u64, value: &[u8]) -> Option<SessionId> {
         let same = |known: &Verified| matches(&known.value, value);
         if let Some(known) = self.recent.find(hash, same) {
-            return Some(known.id);
+            return Some(known.id.clone());
         }
         let known = self.older.find_entry(hash, same).ok()?.remove().0;
-        let id = known.id;
+        let id = known.id.clone();
         self.add(known);
         Some(id)
     }

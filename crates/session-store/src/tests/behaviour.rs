@@ -468,7 +468,7 @@ async fn a_remembered_session_is_gone_on_with() {
             StatusCode::OK
         })
         .await;
-    let id = id.lock().unwrap().unwrap();
+    let id = id.lock().unwrap().clone().unwrap();
     let answer = bench
         .send(Some(&planted), async |session| {
             session.adopt(id);
