@@ -33,6 +33,9 @@ const MAX_CONNECT_ANSWER: usize = 8 * 1024;
 /// connection carries at most about as much per round trip.
 const RECEIVE_BUFFER: usize = 128 * 1024;
 
+/// The same over TLS, where the connection may turn out to be HTTP/2 and carry everybody's answers, from far away.
+const TLS_RECEIVE_BUFFER: usize = 1024 * 1024;
+
 /// Makes connections as an [`EgressPolicy`] allows them: to an upstream, or to the proxy before it.
 #[derive(Clone)]
 pub(crate) struct EgressConnector {
@@ -61,7 +64,6 @@ impl EgressConnector {
             http.enforce_http(false);
             http.set_nodelay(true);
             http.set_keepalive(Some(Duration::from_secs(60)));
-            http.set_recv_buffer_size(Some(RECEIVE_BUFFER));
             http
         };
         Self {
@@ -74,6 +76,13 @@ impl EgressConnector {
 
     async fn connect(mut self, target: Uri) -> Result<EgressStream, BoxError> {
         let https = target.scheme() == Some(&Scheme::HTTPS);
+        let buffer = if https {
+            TLS_RECEIVE_BUFFER
+        } else {
+            RECEIVE_BUFFER
+        };
+        self.direct.set_recv_buffer_size(Some(buffer));
+        self.to_proxy.set_recv_buffer_size(Some(buffer));
         if https && self.tls.is_none() {
             return Err("there is no TLS for this connection".into());
         }

@@ -1,18 +1,25 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use tokio_rustls::server::TlsStream;
 
 use super::Limits;
 use super::guard::Verdicts;
 use super::places::Place;
+
+/// How many times longer than a full socket an HTTP/2 client may leave its windows shut. It opens them when it has read
+/// half of them, and they may be megabytes.
+const WINDOWS: u32 = 4;
 
 /// What a connection is doing, kept so cheaply that every read and write can note it.
 ///
@@ -27,12 +34,18 @@ pub(super) struct Activity {
     silent_since: AtomicU64,
     idle_since: AtomicU64,
     head_since: AtomicU64,
-    /// Parts of answers that were handed out to be sent, and are not sent whole.
+    /// The socket takes no more.
+    unread_since: AtomicU64,
+    /// Requests of which more is to come from the stack.
+    awaited: AtomicUsize,
+    /// Parts of answers that were handed out to be sent, and are not sent whole. With HTTP/2 they may wait for the client
+    /// while the socket takes all.
     unsent: AtomicUsize,
-    /// Whether the client has taken any of them since somebody looked.
-    taken: AtomicBool,
-    taken_since: AtomicU64,
+    /// Whether any of them was handed out or taken since somebody looked.
+    moved: AtomicBool,
+    moved_at: AtomicU64,
     missed: Notify,
+    given_up: AtomicBool,
     verdicts: Arc<Verdicts>,
 }
 
@@ -77,10 +90,13 @@ impl Activity {
             silent_since: AtomicU64::new(silent_since),
             idle_since: AtomicU64::new(0),
             head_since: AtomicU64::new(head_since),
+            unread_since: AtomicU64::new(0),
+            awaited: AtomicUsize::new(0),
             unsent: AtomicUsize::new(0),
-            taken: AtomicBool::new(false),
-            taken_since: AtomicU64::new(0),
+            moved: AtomicBool::new(false),
+            moved_at: AtomicU64::new(0),
             missed: Notify::new(),
+            given_up: AtomicBool::new(false),
             verdicts: Arc::default(),
         }
     }
@@ -88,9 +104,13 @@ impl Activity {
     pub(super) fn request_began(self: &Arc<Self>, http2: bool) -> InFlight {
         self.http2.store(http2, Relaxed);
         self.take_up_work();
+        self.awaited.fetch_add(1, Relaxed);
         self.head_since.store(0, Relaxed);
         self.idle_since.store(0, Relaxed);
-        InFlight(Arc::clone(self))
+        InFlight {
+            activity: Arc::clone(self),
+            awaited: true,
+        }
     }
 
     /// The connection has become a tunnel and stays busy until it is closed.
@@ -115,6 +135,7 @@ impl Activity {
         loop {
             self.missed.notified().await;
             if let Some(overdue) = self.overdue() {
+                self.given_up.store(overdue == Overdue::Unread, Relaxed);
                 return overdue;
             }
         }
@@ -128,10 +149,14 @@ impl Activity {
             let since = since.load(Relaxed);
             since != 0 && now.saturating_sub(since) >= millis(limit)
         };
-        if self.taken.swap(false, Relaxed) {
-            self.taken_since.store(now, Relaxed);
+        // Looked at before what has moved: what begins meanwhile has moved.
+        let waits = self.unsent.load(Acquire) > 0 && self.awaited.load(Acquire) == 0;
+        if self.moved.swap(false, AcqRel) {
+            self.moved_at.store(now, Relaxed);
         }
-        if self.unsent.load(Relaxed) > 0 && passed(&self.taken_since, self.limits.write) {
+        if passed(&self.unread_since, self.limits.write)
+            || waits && passed(&self.moved_at, self.limits.write * WINDOWS)
+        {
             Some(Overdue::Unread)
         } else if self.in_flight.load(Relaxed) > 0 {
             None
@@ -144,6 +169,11 @@ impl Activity {
         } else {
             None
         }
+    }
+
+    /// Whether what the client has not read is of no use any more.
+    fn is_given_up(&self) -> bool {
+        self.given_up.load(Relaxed)
     }
 
     /// Where the guard tells what it found.
@@ -164,18 +194,17 @@ impl Activity {
 
     fn part_began(&self) {
         self.take_up_work();
-        if self.unsent.fetch_add(1, Relaxed) == 0 {
-            self.taken.store(true, Relaxed);
-        }
+        self.moved.store(true, Release);
+        self.unsent.fetch_add(1, Release);
     }
 
-    fn part_taken(&self) {
-        self.taken.store(true, Relaxed);
+    fn part_moved(&self) {
+        self.moved.store(true, Release);
     }
 
     fn part_ended(&self) {
-        self.part_taken();
-        self.unsent.fetch_sub(1, Relaxed);
+        self.part_moved();
+        self.unsent.fetch_sub(1, Release);
         self.request_ended();
     }
 
@@ -190,6 +219,20 @@ impl Activity {
         {
             self.head_since.store(self.now(), Relaxed);
         }
+    }
+
+    fn write_blocked(&self, blocked: bool) {
+        let since = self.unread_since.load(Relaxed);
+        match (blocked, since) {
+            (true, 0) => self.unread_since.store(self.now(), Relaxed),
+            (false, 1..) => self.unread_since.store(0, Relaxed),
+            _ => {}
+        }
+    }
+
+    /// Whether what was written last did not go out whole, because the client reads too slowly, or not at all.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.unread_since.load(Relaxed) != 0
     }
 
     fn now(&self) -> u64 {
@@ -211,19 +254,33 @@ fn millis(duration: Duration) -> u64 {
 
 /// A request under way, until the whole answer was handed out to be sent, or dropped.
 #[derive(Debug)]
-pub(super) struct InFlight(Arc<Activity>);
+pub(super) struct InFlight {
+    activity: Arc<Activity>,
+    awaited: bool,
+}
 
 impl InFlight {
+    /// Notes whether the stack is what is waited for, or whoever takes the answer.
+    pub(super) fn set_awaited(&mut self, awaited: bool) {
+        match (self.awaited, awaited) {
+            (false, true) => self.activity.awaited.fetch_add(1, Release),
+            (true, false) => self.activity.awaited.fetch_sub(1, Release),
+            _ => return,
+        };
+        self.awaited = awaited;
+    }
+
     /// Watches over a part of the answer until it is dropped.
     pub(super) fn part(&self) -> Part {
-        self.0.part_began();
-        Part(Arc::clone(&self.0))
+        self.activity.part_began();
+        Part(Arc::clone(&self.activity))
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.request_ended();
+        self.set_awaited(false);
+        self.activity.request_ended();
     }
 }
 
@@ -234,7 +291,7 @@ pub(super) struct Part(Arc<Activity>);
 impl Part {
     /// The client's side has taken some of it.
     pub(super) fn taken(&self) {
-        self.0.part_taken();
+        self.0.part_moved();
     }
 }
 
@@ -244,19 +301,47 @@ impl Drop for Part {
     }
 }
 
+/// A stream that can be given up together with what the other end has not read.
+pub(super) trait Abandon {
+    /// Has the system drop what it holds, when the stream is closed. Else it keeps that for minutes, for the other end to
+    /// fetch, where no limit of ours counts it.
+    fn abandon(&self);
+}
+
+impl Abandon for TcpStream {
+    fn abandon(&self) {
+        let _ = self.set_zero_linger();
+    }
+}
+
+impl Abandon for TlsStream<TcpStream> {
+    fn abandon(&self) {
+        self.get_ref().0.abandon();
+    }
+}
+
 pin_project! {
-    /// A stream that notes what it reads. It holds the connection's place for as long as it is open, also when it has
+    /// A stream that notes what it does. It holds the connection's place for as long as it is open, also when it has
     /// become a WebSocket and the connection is done with it.
     #[derive(Debug)]
-    pub(super) struct Watched<T> {
+    pub(super) struct Watched<T: Abandon> {
         #[pin]
         stream: T,
         activity: Arc<Activity>,
         place: Place,
     }
+
+    impl<T: Abandon> PinnedDrop for Watched<T> {
+        fn drop(this: Pin<&mut Self>) {
+            let this = this.project();
+            if this.activity.is_given_up() {
+                this.stream.abandon();
+            }
+        }
+    }
 }
 
-impl<T> Watched<T> {
+impl<T: Abandon> Watched<T> {
     pub(super) fn new(stream: T, activity: Arc<Activity>, place: Place) -> Self {
         Self {
             stream,
@@ -266,7 +351,7 @@ impl<T> Watched<T> {
     }
 }
 
-impl<T: AsyncRead> AsyncRead for Watched<T> {
+impl<T: AsyncRead + Abandon> AsyncRead for Watched<T> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -282,13 +367,16 @@ impl<T: AsyncRead> AsyncRead for Watched<T> {
     }
 }
 
-impl<T: AsyncWrite> AsyncWrite for Watched<T> {
+impl<T: AsyncWrite + Abandon> AsyncWrite for Watched<T> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.project().stream.poll_write(cx, buf)
+        let this = self.project();
+        let written = this.stream.poll_write(cx, buf);
+        this.activity.write_blocked(written.is_pending());
+        written
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -304,7 +392,10 @@ impl<T: AsyncWrite> AsyncWrite for Watched<T> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.project().stream.poll_write_vectored(cx, bufs)
+        let this = self.project();
+        let written = this.stream.poll_write_vectored(cx, bufs);
+        this.activity.write_blocked(written.is_pending());
+        written
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -418,13 +509,20 @@ pub(super) mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn pings_are_not_heads() {
+    async fn pings_are_not_heads_and_unread_answers_are_cut() {
         let activity = Activity::new(limits(), &place().0);
         let pass = |seconds| tokio::time::advance(Duration::from_secs(seconds));
         let first = activity.request_began(true);
         drop(activity.request_began(true));
         pass(600).await;
         assert_eq!(activity.overdue(), None);
+        activity.write_blocked(true);
+        pass(29).await;
+        activity.write_blocked(true);
+        assert_eq!(activity.overdue(), None);
+        pass(1).await;
+        assert_eq!(activity.overdue(), Some(Overdue::Unread));
+        activity.write_blocked(false);
         drop(first);
         activity.bytes_arrived();
         pass(20).await;
@@ -434,27 +532,51 @@ pub(super) mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_takes_nothing_of_an_answer_is_cut_and_who_is_slow_is_not() {
+    async fn who_shuts_all_windows_is_cut_and_who_is_slow_is_not() {
         let activity = Activity::new(limits(), &place().0);
         let pass = |seconds| tokio::time::advance(Duration::from_secs(seconds));
-        let request = activity.request_began(true);
+        let mut request = activity.request_began(true);
         pass(600).await;
         assert_eq!(activity.overdue(), None, "nothing is there to be taken");
         let part = request.part();
+        request.set_awaited(false);
         for _ in 0..10 {
             assert_eq!(activity.overdue(), None);
-            pass(29).await;
+            pass(119).await;
             assert_eq!(activity.overdue(), None);
             part.taken();
         }
         let next = request.part();
         assert_eq!(activity.overdue(), None);
-        pass(29).await;
+        pass(119).await;
         assert_eq!(activity.overdue(), None);
         pass(1).await;
         assert_eq!(activity.overdue(), Some(Overdue::Unread));
         drop((part, next));
         assert_eq!(activity.overdue(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_is_paused_does_not_end_one_that_waits() {
+        let activity = Activity::new(limits(), &place().0);
+        let pass = |seconds| tokio::time::advance(Duration::from_secs(seconds));
+        let mut paused = activity.request_began(true);
+        let _part = paused.part();
+        paused.set_awaited(false);
+        let mut silent = activity.request_began(true);
+        assert_eq!(activity.overdue(), None);
+        pass(600).await;
+        assert_eq!(activity.overdue(), None);
+        let event = silent.part();
+        silent.set_awaited(false);
+        assert_eq!(activity.overdue(), None, "there was no time to take it");
+        drop(event);
+        silent.set_awaited(true);
+        assert_eq!(activity.overdue(), None);
+        pass(600).await;
+        assert_eq!(activity.overdue(), None);
+        drop(silent);
+        assert_eq!(activity.overdue(), Some(Overdue::Unread));
     }
 
     #[tokio::test(start_paused = true)]

@@ -33,12 +33,14 @@ impl<B: Body<Data = Bytes>> Body for InFlightBody<B> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Sending>, B::Error>>> {
         let this = self.project();
-        let part = || this.in_flight.as_ref().map(InFlight::part);
         let polled = this.body.poll_frame(cx);
+        if let Some(in_flight) = this.in_flight.as_mut() {
+            in_flight.set_awaited(polled.is_pending());
+        }
         polled.map_ok(|frame| {
             frame.map_data(|bytes| Sending {
                 bytes,
-                part: part(),
+                part: this.in_flight.as_ref().map(InFlight::part),
             })
         })
     }

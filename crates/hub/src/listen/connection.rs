@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, Version};
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response, StatusCode, Version};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -19,7 +20,7 @@ use tokio::net::TcpStream;
 use tower::ServiceExt as _;
 use tower::util::Oneshot;
 
-use super::activity::{Activity, InFlight, Watched};
+use super::activity::{Abandon, Activity, InFlight, Watched};
 use super::body::InFlightBody;
 use super::guard::Guarded;
 use super::places::Place;
@@ -97,7 +98,7 @@ pub(super) async fn serve<S: Stack>(
 }
 
 async fn run<S: Stack>(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    stream: impl AsyncRead + AsyncWrite + Abandon + Unpin + Send + 'static,
     protocol: Protocol,
     limits: Limits,
     on: OnConnection<S>,
@@ -194,9 +195,8 @@ impl<S: Stack> hyper::service::Service<Request<Incoming>> for OnConnection<S> {
     type Future = Answering<Oneshot<S, Request<Incoming>>>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        let in_flight = self
-            .activity
-            .request_began(request.version() == Version::HTTP_2);
+        let version = request.version();
+        let in_flight = self.activity.request_began(version == Version::HTTP_2);
         request.extensions_mut().insert(self.peer);
         if let Some(malformed) = self.activity.verdicts().next() {
             request.extensions_mut().insert(malformed);
@@ -204,6 +204,7 @@ impl<S: Stack> hyper::service::Service<Request<Incoming>> for OnConnection<S> {
         Answering {
             future: self.stack.clone().oneshot(request),
             in_flight: Some(in_flight),
+            version,
             activity: Arc::clone(&self.activity),
         }
     }
@@ -213,6 +214,7 @@ pin_project! {
     struct Answering<F> {
         #[pin]
         future: F,
+        version: Version,
         activity: Arc<Activity>,
         in_flight: Option<InFlight>,
     }
@@ -227,8 +229,13 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let Ok(response) = ready!(this.future.poll(cx));
+        let Ok(mut response) = ready!(this.future.poll(cx));
         let in_flight = this.in_flight.take();
+        // Who does not read answers gets no more of them: heads are put behind each other without a bound.
+        if this.activity.is_blocked() && *this.version < Version::HTTP_2 {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+        }
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             this.activity.upgraded();
         }

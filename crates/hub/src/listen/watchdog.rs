@@ -2,6 +2,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 use super::Limits;
 use super::activity::Activity;
@@ -26,7 +27,11 @@ impl Watchdog {
             watched: Arc::default(),
             turn: Arc::new(Semaphore::new(1)),
         };
-        tokio::spawn(patrol(Arc::downgrade(&watchdog.watched), interval(limits)));
+        tokio::spawn(patrol(
+            Arc::downgrade(&watchdog.watched),
+            Arc::clone(&watchdog.turn),
+            interval(limits),
+        ));
         watchdog
     }
 
@@ -57,7 +62,7 @@ fn interval(limits: &Limits) -> Duration {
     (shortest / 4).clamp(FINEST, COARSEST)
 }
 
-async fn patrol(watched: Weak<Mutex<Vec<Weak<Activity>>>>, every: Duration) {
+async fn patrol(watched: Weak<Mutex<Vec<Weak<Activity>>>>, turn: Arc<Semaphore>, every: Duration) {
     loop {
         tokio::time::sleep(every).await;
         let Some(watched) = watched.upgrade() else {
@@ -66,7 +71,11 @@ async fn patrol(watched: Weak<Mutex<Vec<Weak<Activity>>>>, every: Duration) {
         let overdue = overdue_among(&mut watched.lock().unwrap_or_else(PoisonError::into_inner));
         drop(watched);
         for activity in overdue {
+            // Those that were woken before stand in line. All woken at once would hold up who behaves as long as it takes
+            // to poll them. A line that does not move must not keep the others' deadlines.
+            drop(timeout(every, turn.acquire()).await);
             activity.wake_overdue();
+            tokio::task::yield_now().await;
         }
     }
 }
@@ -88,8 +97,6 @@ fn overdue_among(watched: &mut Vec<Weak<Activity>>) -> Vec<Arc<Activity>> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::time::{Instant, timeout};
-
     use super::super::activity::{Overdue, tests as activity};
     use super::*;
 
@@ -103,7 +110,7 @@ mod tests {
         let _request = busy.request_began(false);
         silent.iter().for_each(|one| watchdog.watch(one));
         watchdog.watch(&busy);
-        let began = Instant::now();
+        let began = tokio::time::Instant::now();
         for one in &silent {
             assert_eq!(one.woken_overdue().await, Overdue::FirstByte);
         }

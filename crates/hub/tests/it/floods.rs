@@ -328,6 +328,44 @@ async fn who_takes_nothing_of_its_answers_is_cut_however_lively_it_seems() {
     assert!(closed.is_ok(), "the connection is open still");
 }
 
+/// Requests behind each other, whose answers have heads and no bodies, from somebody who reads none of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn heads_that_nobody_reads_do_not_pile_up() {
+    const BODY: &str = "transfer-encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n";
+    let hub = Hub::start(&format!(
+        "hub:\n{LISTENER}  security:\n    cors: {{origin: 'https://app.example'}}\n{ECHO_TARGET}"
+    ))
+    .await;
+    good_requests(&hub, 50).await;
+    let before = memory(&hub);
+    let preflight = format!(
+        "OPTIONS /v1/models HTTP/1.1\r\nhost: h\r\norigin: https://app.example\r\n\
+         access-control-request-method: GET\r\n{BODY}"
+    );
+    for request in [
+        format!("HEAD /health HTTP/1.1\r\nhost: h\r\n{BODY}"),
+        preflight,
+    ] {
+        let mut clients = tokio::task::JoinSet::new();
+        for _ in 0..10 {
+            let (many, addr) = (request.repeat(100_000), hub.addr);
+            clients.spawn(async move {
+                let mut client = RawClient::connect_narrow(addr).await.unwrap();
+                tokio::time::timeout(FORGOTTEN, client.send(&many)).await
+            });
+        }
+        for sent in clients.join_all().await {
+            // The hub has closed before it took all.
+            assert!(sent.expect("an end").is_err());
+        }
+        assert!(
+            memory(&hub) < before + LEFT,
+            "{request:?}: {} MiB",
+            memory(&hub)
+        );
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_streams_survive_sigterm() {
     let gate = Gate::closed();
