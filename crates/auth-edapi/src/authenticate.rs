@@ -110,22 +110,32 @@ pub struct StoredLogin<'a> {
 }
 
 /// A [`StoredLogin`] that keeps its texts itself.
-pub(crate) struct Login {
+struct Login {
     method: AuthMethod,
     subject: Box<str>,
     proof: Option<Box<str>>,
 }
 
-impl Login {
-    pub(crate) fn from_member(member: &Value) -> Option<Self> {
+impl<'a> StoredLogin<'a> {
+    pub(crate) fn from_member(member: &'a Value) -> Option<Self> {
         Some(Self {
             method: AuthMethod::from_name(member.get("type")?.as_str()?)?,
-            subject: member.get("subject")?.as_str()?.into(),
-            proof: proof_of(member).map(Box::from),
+            subject: member.get("subject")?.as_str()?,
+            proof: proof_of(member),
         })
     }
+}
 
-    pub(crate) fn stored(&self) -> StoredLogin<'_> {
+impl Login {
+    fn of(login: StoredLogin<'_>) -> Self {
+        Self {
+            method: login.method,
+            subject: login.subject.into(),
+            proof: login.proof.map(Box::from),
+        }
+    }
+
+    fn stored(&self) -> StoredLogin<'_> {
         StoredLogin {
             method: self.method,
             subject: &self.subject,
@@ -136,8 +146,14 @@ impl Login {
 
 /// Who a session belongs to.
 pub(crate) fn login_of(record: &Record) -> Option<StoredLogin<'_>> {
-    let login = record.derived(|record| Login::from_member(record.get(MEMBER)?));
-    login?.as_ref().map(Login::stored)
+    fn read(record: &Record) -> Option<StoredLogin<'_>> {
+        StoredLogin::from_member(record.get(MEMBER)?)
+    }
+    match record.derived(|record| read(record).map(Login::of)) {
+        Some(login) => login.as_ref().map(Login::stored),
+        // A handler has put something of its own there.
+        None => read(record),
+    }
 }
 
 pub(crate) fn proof_of(member: &Value) -> Option<&str> {

@@ -169,7 +169,6 @@ mod tests {
 
     use super::*;
     use crate::Presented;
-    use crate::authenticate::Login;
 
     fn keys(secret: &str) -> KeyRing {
         KeyRing::new([&SecretString::from(secret.repeat(32))]).unwrap()
@@ -191,8 +190,7 @@ mod tests {
     }
 
     async fn resume(set: &TokenSet, member: &serde_json::Value) -> Option<Grant> {
-        let login = Login::from_member(member)?;
-        granted(set.resume(login.stored()).await)
+        granted(set.resume(StoredLogin::from_member(member)?).await)
     }
 
     fn granted(verdict: Verdict) -> Option<Grant> {

@@ -232,6 +232,35 @@ async fn a_session_that_a_node_service_opened_is_no_login_and_stays() {
 }
 
 #[tokio::test]
+async fn a_session_enters_whatever_a_handler_has_derived_from_its_record() {
+    let bench = Bench::new();
+    let record = br#"{"cookie":{},"auth":{"type":"token","subject":"token-1","proof":"p"}}"#;
+    let record = Record::parse(record).unwrap();
+    assert_eq!(
+        record.derived(|_| "a handler's own"),
+        Some(&"a handler's own")
+    );
+    let login = crate::authenticate::login_of(&record).unwrap();
+    assert_eq!(
+        (login.method, login.subject, login.proof),
+        (AuthMethod::Token, "token-1", Some("p"))
+    );
+
+    // The handler of the request that logs in sees the new record first.
+    let derive = service_fn(|request: Request<Bytes>| async move {
+        let session = request.extensions().get::<Session>().unwrap();
+        let record = session.record().unwrap();
+        record.derived(|_| "a handler's own");
+        Ok::<_, Infallible>(Response::new(Bytes::new()))
+    });
+    let service = bench.sessions.layer(bench.auth.layer(derive));
+    let login = request(Method::GET, "/v1/models", &[("authorization", TOKEN)]);
+    let response = service.oneshot(login).await.unwrap();
+    let cookie = cookie_of(&response).unwrap();
+    assert_eq!(user(&bench.get(&[("cookie", &cookie)]).await), "token-1");
+}
+
+#[tokio::test]
 async fn no_session_is_opened_whose_cookie_could_not_be_sent() {
     let bench = Bench::new();
     let mut plain = request(Method::GET, "/v1/models", &[("authorization", TOKEN)]);
