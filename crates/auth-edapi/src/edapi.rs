@@ -63,8 +63,8 @@
 //! # What it decides, in this order
 //!
 //! 1. What EDAPI said about the same credential counts: a yes for `revalidateAfter` from when EDAPI was asked, a no
-//!    for a second, a failure for half a second. Credentials are looked up by a keyed digest of all their parts. For
-//!    sessions that were last vouched for before it, a no counts until a yes comes.
+//!    for a second, a failure for half a second. Credentials are looked up by a keyed digest of all their parts.
+//!    Behind that second, a no has sessions that were last vouched for before it checked at their next use.
 //! 2. Equal checks share one call. It goes on when whoever asked first goes away, and the others get its answer.
 //!    At most 256 calls are made at a time; more wait, within their deadline.
 //! 3. A token that the configured place cannot carry unchanged (a `;` in a cookie) is refused without a call.
@@ -78,7 +78,8 @@
 //! 8. A session keeps the credential that opened it, to be checked again when `revalidateAfter` has passed since
 //!    the last yes. On a no, or if the credential is another user's by now, the session is ended. While EDAPI is
 //!    unavailable, it goes on until `staleIfError` more has passed, then 503; only its first request waits for the
-//!    deadline, later attempts are made beside the requests, every five seconds.
+//!    deadline, later attempts are made beside the requests, every five seconds. If EDAPI has said no to the
+//!    credential since, it has no such grace: 503 until EDAPI can tell, and the session is not ended.
 //!
 //! # What a session keeps
 //!

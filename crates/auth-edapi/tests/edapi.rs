@@ -275,6 +275,32 @@ async fn a_token_opens_a_session_that_ends_when_it_is_revoked() {
 }
 
 #[tokio::test]
+async fn a_no_by_mistake_costs_no_session_that_is_used_later() {
+    let (edapi, site) = (Edapi::start(), Site::new());
+    edapi.allow_token("t", "bob");
+    let (a, b) = (
+        site.hub(&edapi.url(), |_| ()),
+        site.hub(&edapi.url(), |_| ()),
+    );
+    let first = cookie_of(&a.bearer("t").await);
+    site.pass(200);
+    let second = cookie_of(&b.bearer("t").await);
+    site.pass(100);
+    edapi.set_mode(EdapiMode::Status(404));
+    assert_eq!(outcome(&a.cookie(&first).await), "401");
+    assert_eq!(site.store.inner.len(), 1);
+    // It cannot tell yet, so the other session waits.
+    edapi.set_mode(EdapiMode::Status(503));
+    site.pass(2);
+    let response = a.cookie(&second).await;
+    assert_eq!(outcome(&response), "503");
+    assert!(response.headers().contains_key(RETRY_AFTER));
+    edapi.set_mode(EdapiMode::Answering);
+    site.pass(5);
+    assert_eq!(outcome(&a.cookie(&second).await), "bob");
+}
+
+#[tokio::test]
 async fn a_login_opens_a_session_that_ends_when_the_password_changes() {
     let (edapi, site) = (Edapi::start(), Site::new());
     edapi.allow_login("bob", "pass:word");

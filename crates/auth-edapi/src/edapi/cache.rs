@@ -30,7 +30,8 @@ pub(super) struct Yes {
 #[derive(Clone, Debug)]
 pub(super) enum Outcome {
     Yes(Arc<Yes>),
-    No,
+    /// A no, and when EDAPI was asked.
+    No(SystemTime),
     Unavailable,
 }
 
@@ -39,7 +40,7 @@ pub(super) enum Outcome {
 pub(super) struct Known {
     /// The last yes. One that a no came after only keeps a flood from pushing that no out.
     yes: Option<Arc<Yes>>,
-    /// When EDAPI said no, unless a yes came after it.
+    /// When EDAPI was asked and said no, unless a yes came after it.
     no: Option<SystemTime>,
     last: Last,
     at: SystemTime,
@@ -53,7 +54,7 @@ enum Last {
 }
 
 impl Terms {
-    /// How long a no counts for a login: what was just made valid must soon be let in.
+    /// How long a no counts: what was just made valid must soon be let in.
     const NO: Duration = Duration::from_secs(1);
     /// How long nobody is asked about a credential after it could not be told.
     const PAUSE: Duration = Duration::from_millis(500);
@@ -112,9 +113,9 @@ impl Cache {
                     (known.yes, known.no) = (Some(yes.clone()), None);
                     *ends_at = until(yes.at);
                 }
-                Outcome::No => {
+                Outcome::No(at) => {
                     known.last = Last::No;
-                    known.no = Some(now);
+                    known.no = Some(*at);
                     *ends_at = until(now);
                 }
                 Outcome::Unavailable => {
@@ -151,7 +152,7 @@ impl Known {
             (Last::Yes, Some(yes)) if terms.is_fresh(yes.at, now) => {
                 Some(Outcome::Yes(yes.clone()))
             }
-            (Last::No, _) if age(self.at, now) < Terms::NO => Some(Outcome::No),
+            (Last::No, _) if self.just_refused(now) => self.no.map(Outcome::No),
             (Last::Unavailable, _) if age(self.at, now) < Terms::PAUSE => {
                 Some(Outcome::Unavailable)
             }
@@ -159,9 +160,15 @@ impl Known {
         }
     }
 
-    /// Whether EDAPI has said no, and nothing else since, after a yes of that time.
+    /// Whether EDAPI has said no, and nothing else since, after a yes of that time. Such a yes is over, but EDAPI
+    /// may have changed its mind: unless it has [just](Self::just_refused) said so, it has to be asked.
     pub(super) fn is_refused_after(&self, yes_at: SystemTime) -> bool {
         self.no.is_some_and(|no| no >= yes_at)
+    }
+
+    /// Whether EDAPI said no a moment ago, so that it need not be asked again yet.
+    pub(super) fn just_refused(&self, now: SystemTime) -> bool {
+        self.last == Last::No && age(self.at, now) < Terms::NO
     }
 
     /// Whether the last call about it failed a moment ago, so that a session's need not be tried again yet.
@@ -212,7 +219,7 @@ mod tests {
     fn name(outcome: Option<&Outcome>) -> &'static str {
         match outcome {
             Some(Outcome::Yes(_)) => "yes",
-            Some(Outcome::No) => "no",
+            Some(Outcome::No(_)) => "no",
             Some(Outcome::Unavailable) => "unavailable",
             None => "ask",
         }
@@ -223,7 +230,7 @@ mod tests {
         let key = DigestKey::random().unwrap().digest(b"x");
         for (outcome, times) in [
             (yes(at(0)), [(0, "yes"), (299_999, "yes"), (300_000, "ask")]),
-            (Outcome::No, [(0, "no"), (999, "no"), (1000, "ask")]),
+            (Outcome::No(at(0)), [(0, "no"), (999, "no"), (1000, "ask")]),
             (
                 Outcome::Unavailable,
                 [(0, "unavailable"), (499, "unavailable"), (500, "ask")],
@@ -251,12 +258,12 @@ mod tests {
         );
         assert!(known.just_failed(at(304_999)) && !known.just_failed(at(305_000)));
         assert!(!known.is_failing(at(360_000)));
-        cache.note(key, &Outcome::No, &TERMS, at(301_000));
+        cache.note(key, &Outcome::No(at(300_500)), &TERMS, at(301_000));
         // However often it fails afterwards, and as long as a session could go on.
         for millis in [301_000, 302_000, 303_000, 1_200_999] {
             let known = cache.get(&key, at(millis)).unwrap();
-            assert!(known.yes().is_none() && known.is_refused_after(at(301_000)));
-            assert!(!known.is_refused_after(at(301_001)));
+            assert!(known.yes().is_none() && known.is_refused_after(at(300_500)));
+            assert!(!known.is_refused_after(at(300_501)));
             cache.note(key, &Outcome::Unavailable, &TERMS, at(millis));
         }
         cache.note(key, &yes(at(1_201_000)), &TERMS, at(1_201_000));
@@ -279,11 +286,11 @@ mod tests {
         cache.note(digests.digest(b"good"), &yes(at(0)), &TERMS, at(0));
         let revoked = digests.digest(b"revoked");
         cache.note(revoked, &yes(at(0)), &TERMS, at(0));
-        cache.note(revoked, &Outcome::No, &TERMS, at(0));
+        cache.note(revoked, &Outcome::No(at(0)), &TERMS, at(0));
         for n in 0..100_000_u32 {
             cache.note(
                 digests.digest(&n.to_be_bytes()),
-                &Outcome::No,
+                &Outcome::No(at(0)),
                 &TERMS,
                 at(0),
             );

@@ -203,14 +203,13 @@ impl Authenticate for EdapiAuthenticator {
         };
         let known = core.state.cache.get(&vouched.key, now);
         let known = known.as_ref();
-        if known.is_some_and(|known| known.is_refused_after(vouched.at)) {
-            return VerdictFuture::ready(Verdict::Denied);
-        }
-        let holder = Holder::new(vouched, known.and_then(Known::yes));
-        let Some(holder) = holder else {
+        let Some(holder) = Holder::new(vouched, known) else {
             return VerdictFuture::ready(Verdict::Denied);
         };
-        if core.terms.is_fresh(holder.last_yes, now) {
+        if holder.last_yes.is_none() && known.is_some_and(|known| known.just_refused(now)) {
+            return VerdictFuture::ready(Verdict::Denied);
+        }
+        if holder.is_fresh(&core.terms, now) {
             return VerdictFuture::ready(Verdict::Granted(holder.grant()));
         }
         if known.is_some_and(|known| known.just_failed(now)) {
@@ -222,7 +221,7 @@ impl Authenticate for EdapiAuthenticator {
         let ticket = core.ask(holder.vouched.key, unsealed.credential);
         // After a failure the session does not wait for the next attempt, or each would cost it the deadline.
         let is_failing = known.is_some_and(|known: &Known| known.is_failing(now));
-        if is_failing && core.terms.may_go_on(holder.last_yes, now) {
+        if is_failing && holder.may_go_on(&core.terms, now) {
             return VerdictFuture::ready(Verdict::Granted(holder.grant()));
         }
         let core = core.clone();
@@ -230,7 +229,7 @@ impl Authenticate for EdapiAuthenticator {
             match ticket.outcome().await {
                 Outcome::Yes(yes) => Holder::renewed(holder.vouched, &yes)
                     .map_or(Verdict::Denied, |holder| Verdict::Granted(holder.grant())),
-                Outcome::No => Verdict::Denied,
+                Outcome::No(_) => Verdict::Denied,
                 Outcome::Unavailable => holder.without_answer(&core.terms, core.clock.now()),
             }
         })
@@ -326,7 +325,7 @@ impl Core {
     async fn call(&self, key: SecretDigest, credential: &Credential) -> Outcome {
         let asked_at = whole_millis(self.clock.now());
         let Some(request) = self.wire.request(credential) else {
-            return Outcome::No;
+            return Outcome::No(asked_at);
         };
         let answer = async {
             let _permit = self.state.calls.acquire().await.map_err(|_| Fault::Busy)?;
@@ -342,7 +341,7 @@ impl Core {
             }
             Ok(Answer::No) => {
                 self.state.pulse.answered();
-                (Outcome::No, "no")
+                (Outcome::No(asked_at), "no")
             }
             Err(mut fault) => {
                 if let Fault::Unreachable(cause) = &mut fault
@@ -382,18 +381,20 @@ impl Core {
 /// Whoever holds a session.
 struct Holder {
     vouched: Vouched,
-    last_yes: SystemTime,
+    /// `None` when EDAPI has said no since. Then only another yes lets the session go on.
+    last_yes: Option<SystemTime>,
     /// For the session to keep instead of what it has.
     proof: Option<Arc<str>>,
 }
 
 impl Holder {
     /// With what is known beside the proof, if that is newer. `None` when the credential is somebody else's by now.
-    fn new(vouched: Vouched, yes: Option<&Yes>) -> Option<Self> {
-        match yes {
+    fn new(vouched: Vouched, known: Option<&Known>) -> Option<Self> {
+        let is_refused = known.is_some_and(|known| known.is_refused_after(vouched.at));
+        match known.and_then(Known::yes) {
             Some(yes) if yes.at > vouched.at => Self::renewed(vouched, yes),
             _ => Some(Self {
-                last_yes: vouched.at,
+                last_yes: (!is_refused).then_some(vouched.at),
                 vouched,
                 proof: None,
             }),
@@ -404,7 +405,7 @@ impl Holder {
     fn renewed(vouched: Vouched, yes: &Yes) -> Option<Self> {
         (yes.principal == vouched.principal).then(|| Self {
             vouched,
-            last_yes: yes.at,
+            last_yes: Some(yes.at),
             proof: yes.proof.clone(),
         })
     }
@@ -417,9 +418,17 @@ impl Holder {
         }
     }
 
+    fn is_fresh(&self, terms: &Terms, now: SystemTime) -> bool {
+        self.last_yes.is_some_and(|at| terms.is_fresh(at, now))
+    }
+
+    fn may_go_on(&self, terms: &Terms, now: SystemTime) -> bool {
+        self.last_yes.is_some_and(|at| terms.may_go_on(at, now))
+    }
+
     /// What happens while EDAPI does not say anything.
     fn without_answer(&self, terms: &Terms, now: SystemTime) -> Verdict {
-        if terms.may_go_on(self.last_yes, now) {
+        if self.may_go_on(terms, now) {
             Verdict::Granted(self.grant())
         } else {
             Verdict::Unavailable(RETRY_AFTER)
@@ -444,7 +453,7 @@ fn verdict(outcome: Outcome, key: SecretDigest) -> Verdict {
                 None => grant,
             })
         }
-        Outcome::No => Verdict::Denied,
+        Outcome::No(_) => Verdict::Denied,
         Outcome::Unavailable => Verdict::Unavailable(RETRY_AFTER),
     }
 }

@@ -109,6 +109,7 @@ impl Ticket {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::SystemTime;
 
     use proactions_edge::DigestKey;
     use tokio::sync::oneshot;
@@ -130,7 +131,7 @@ mod tests {
                 || async move {
                     calls.fetch_add(1, Ordering::Relaxed);
                     gate.unwrap().await.unwrap();
-                    Outcome::No
+                    Outcome::No(SystemTime::UNIX_EPOCH)
                 },
             )
         };
@@ -139,7 +140,7 @@ mod tests {
         drop(first);
         assert_eq!(flights.len(), 1);
         go.send(()).unwrap();
-        assert!(matches!(second.outcome().await, Outcome::No));
+        assert!(matches!(second.outcome().await, Outcome::No(_)));
         assert_eq!((flights.len(), calls.load(Ordering::Relaxed)), (0, 1));
     }
 
@@ -159,7 +160,11 @@ mod tests {
         let key = DigestKey::random().unwrap().digest(b"x");
         assert!(
             flights
-                .board(key, || None, || async { Outcome::No })
+                .board(
+                    key,
+                    || None,
+                    || async { Outcome::No(SystemTime::UNIX_EPOCH) }
+                )
                 .is_none()
         );
         assert_eq!(flights.len(), 0);

@@ -427,17 +427,14 @@ async fn a_no_to_a_login_ends_the_sessions_of_its_credential() {
     bench.edapi.set(Mode::Status(401));
     bench.pass(10);
     assert_eq!(shown(&other.check(&bearer("bob")).await), "denied");
-    for mode in [Mode::Status(401), Mode::Status(500)] {
-        bench.edapi.set(mode);
-        bench.pass(2);
-        assert_eq!(shown(&resume(&other, "bob", &old).await), "denied");
-        other.check(&bearer("bob")).await;
-    }
-    // One that had a yes, and fails after the no.
-    bench.pass(286);
-    bench.edapi.set(Mode::Status(401));
+    assert_eq!(shown(&resume(&other, "bob", &old).await), "denied");
+    assert_eq!(bench.edapi.calls(), 2);
+    bench.pass(2);
+    assert_eq!(shown(&resume(&other, "bob", &old).await), "denied");
+    assert_eq!(bench.edapi.calls(), 3);
+    // One that had a yes.
+    bench.pass(288);
     assert_eq!(bench.check("bob").await, "denied");
-    bench.edapi.set(Mode::Status(500));
     bench.pass(2);
     assert_eq!(shown(&resume(&bench.hub, "bob", &old).await), "denied");
     // A login that is good again is another matter, and so are its sessions.
@@ -446,6 +443,76 @@ async fn a_no_to_a_login_ends_the_sessions_of_its_credential() {
     let new = bench.proof("bob").await;
     assert_eq!(shown(&resume(&bench.hub, "bob", &new).await), "bob");
     assert_eq!(shown(&resume(&other, "bob", &new).await), "bob");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_no_that_was_a_mistake_ends_no_session_after_its_second() {
+    let bench = Bench::new();
+    let old = bench.proof("bob").await;
+    let other = bench.another(&["k"]);
+    bench.edapi.set(Mode::Status(404));
+    bench.pass(10);
+    assert_eq!(shown(&other.check(&bearer("bob")).await), "denied");
+    bench.edapi.set(Mode::Answer);
+    bench.clock.advance(Duration::from_millis(999));
+    assert_eq!(shown(&resume(&other, "bob", &old).await), "denied");
+    assert_eq!(bench.edapi.calls(), 2);
+    bench.clock.advance(Duration::from_millis(1));
+    let verdict = resume(&other, "bob", &old).await;
+    assert_eq!((shown(&verdict).as_str(), bench.edapi.calls()), ("bob", 3));
+    // The yes counts as any does.
+    let new = proof(&verdict).unwrap();
+    bench.pass(299);
+    for proof in [&old, &new] {
+        assert_eq!(shown(&resume(&other, "bob", proof).await), "bob");
+    }
+    assert_eq!(bench.edapi.calls(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_was_refused_does_not_go_on_without_an_answer_and_does_not_end() {
+    let bench = Bench::new();
+    let proof = bench.proof("bob").await;
+    let other = bench.another(&["k"]);
+    bench.edapi.set(Mode::Status(401));
+    bench.pass(10);
+    assert_eq!(shown(&other.check(&bearer("bob")).await), "denied");
+    bench.edapi.set(Mode::Status(500));
+    bench.pass(1);
+    // However often it fails, and as long as the session could go on without the no.
+    for calls in 3..50 {
+        assert_eq!(shown(&resume(&other, "bob", &proof).await), UNAVAILABLE);
+        bench.clock.advance(Duration::from_millis(4999));
+        assert_eq!(shown(&resume(&other, "bob", &proof).await), UNAVAILABLE);
+        assert_eq!(bench.edapi.calls(), calls);
+        bench.pass(15);
+    }
+    bench.edapi.set(Mode::Answer);
+    assert_eq!(shown(&resume(&other, "bob", &proof).await), "bob");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_no_counts_from_when_it_was_asked_for() {
+    let bench = Bench::new();
+    let old = bench.proof("bob").await;
+    let other = bench.another(&["k"]);
+    bench.edapi.set(Mode::Status(401));
+    bench.edapi.close();
+    let slow = tokio::spawn(other.check(&bearer("bob")));
+    while bench.edapi.calls() < 2 {
+        tokio::task::yield_now().await;
+    }
+    // While that is under way the credential becomes good, and somebody logs in elsewhere.
+    bench.pass(2);
+    let elsewhere = Bench::new().edapi;
+    let elsewhere = hub(&elsewhere, &bench.clock, &["k"], "http://edapi", state());
+    let new = proof(&elsewhere.check(&bearer("bob")).await).unwrap();
+    bench.clock.advance(Duration::from_millis(2900));
+    bench.edapi.open();
+    assert_eq!(shown(&slow.await.unwrap()), "denied");
+    assert_eq!(shown(&resume(&other, "bob", &new).await), "bob");
+    assert_eq!(shown(&resume(&other, "bob", &old).await), "denied");
+    assert_eq!(bench.edapi.calls(), 2);
 }
 
 #[tokio::test(start_paused = true)]
