@@ -38,7 +38,8 @@
 //!     none is left, the last answer counts. Each attempt but the last leaves an event of its own; all have
 //!     `targetPath` (`main/1`, counted from 0) and `attempt` (from 1).
 //! 11. **Retries**, where configured: 250 to 500 ms later, then twice as long each time up to 8 s; `Retry-After` is
-//!     kept to, up to 60 s. All attempts at a provider have to fit into its `requestTimeout`.
+//!     kept to, up to 60 s. All attempts at a provider have to fit into its `requestTimeout`; only sending a long JSON
+//!     body, or a form, may take the last one longer.
 //! 12. **A circuit breaker** guards each provider ([`BreakerConfig`]): after five failures in a row it gets no calls for
 //!     ten seconds, then one as a probe, and another one where a probe takes longer than ten seconds. Until then: the
 //!     next target, or 503 with `Retry-After`. A client that stalls says nothing about a provider. [`Breakers`] keep

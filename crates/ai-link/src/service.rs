@@ -225,7 +225,9 @@ impl<R> AiLink<R> {
                 let prompt = (self.log_prompt && question.endpoint.payload() == Payload::Json)
                     .then(|| shortened(&merged.body));
                 meter.asked(merged.model.take(), merged.stream, prompt);
-                let deadline = (calls > 0).then_some(end);
+                // Whether an upload waits for its client or for the provider, only the HTTP client sees.
+                let is_form = matches!(question.content, Content::Form(_));
+                let deadline = (calls > 0 && !is_form).then(|| end + time_to_send(&merged.body));
                 let outcome = caller.call(leaf, &mut question, merged, deadline).await;
                 calls += 1;
                 let (status, verdict) = match &outcome {
@@ -379,6 +381,10 @@ fn note(meter: &Meter, outcome: &Result<Response<AnswerBody>, Failure>) {
             meter.another_follows(failure.rejection.status(), failure.name, &failure.details);
         }
     }
+}
+
+fn time_to_send(body: &Bytes) -> Duration {
+    HttpClient::time_to_send(u64::try_from(body.len()).unwrap_or(u64::MAX))
 }
 
 /// No provider was called, as each is known to be down.

@@ -15,7 +15,7 @@ use std::time::Duration;
 use http::{Request, StatusCode};
 use proactions_ai_link::{AiLink, Breakers, TargetConfig, Targets};
 use proactions_forward::{Body, HttpClient, HttpClientConfig};
-use proactions_testkit::{Reply, Upstream, closed_address};
+use proactions_testkit::{Gate, Reply, Step, Upstream, closed_address};
 use serde_json::{Value, json};
 use support::{Events, json, post, send, text};
 
@@ -425,6 +425,69 @@ async fn a_client_that_stalls_does_not_open_a_breaker() {
     assert_eq!(call.await.unwrap(), StatusCode::REQUEST_TIMEOUT);
     tokio::time::resume();
     assert_eq!(content(&service, post(CHAT, "{}")).await, "good");
+}
+
+#[tokio::test]
+async fn a_client_that_stalls_after_a_retry_does_not_open_a_breaker() {
+    let address = closed_address();
+    let service = main(json!({"retry": {"attempts": 1}, "targets": [{
+        "provider": "openai", "api_key": "k", "endpoint": format!("http://{address}/v1"),
+        "request_timeout": 10000, "breaker": {"failures": 2},
+    }]}));
+    let (events, _guard) = Events::capture();
+    let stalled = Request::post("/v1/audio/transcriptions")
+        .header("content-type", "multipart/form-data; boundary=b")
+        .body(Body::new(Stalled))
+        .unwrap();
+    let call = tokio::spawn({
+        let service = service.clone();
+        async move { send(&service, stalled).await.status() }
+    });
+    // The first attempt is refused.
+    events.until(1).await;
+    let upstream = Upstream::builder().at(address).start(Reply::chat("good"));
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_millis(500)).await;
+    tokio::time::resume();
+    upstream.until_requests(1).await;
+    tokio::time::pause();
+    assert_eq!(call.await.unwrap(), StatusCode::REQUEST_TIMEOUT);
+    tokio::time::resume();
+    assert_eq!(content(&service, post(CHAT, "{}")).await, "good");
+}
+
+#[tokio::test]
+async fn a_long_body_has_its_time_after_a_retry_too() {
+    let gate = Gate::closed();
+    let upstream = {
+        let (count, gate) = (std::sync::atomic::AtomicUsize::new(0), gate.clone());
+        Upstream::serve(
+            move |_| match count.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
+                0 => Reply::error(503),
+                _ => Reply::chat("second").before_head(Step::Wait(gate.clone())),
+            },
+        )
+    };
+    let service = main(json!({"retry": {"attempts": 1}, "targets": [
+        with(openai(&upstream), json!({"request_timeout": 10000})),
+    ]}));
+    // Eight seconds' worth.
+    let body = format!(r#"{{"user":"{}"}}"#, "x".repeat(2 * 1024 * 1024));
+    let (events, _guard) = Events::capture();
+    let call = tokio::spawn({
+        let service = service.clone();
+        async move { content(&service, post(CHAT, body)).await }
+    });
+    events.until(1).await;
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_millis(500)).await;
+    tokio::time::resume();
+    upstream.until_requests(2).await;
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(12)).await;
+    tokio::time::resume();
+    gate.open();
+    assert_eq!(call.await.unwrap(), "second");
 }
 
 /// A body of which nothing comes.

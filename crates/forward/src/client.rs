@@ -165,6 +165,12 @@ impl HttpClient {
         self.timeout
     }
 
+    /// How much longer an upstream may be silent for a body of so many bytes that is there as a whole.
+    #[must_use]
+    pub const fn time_to_send(bytes: u64) -> Duration {
+        Duration::from_millis(bytes.saturating_mul(1000) / UPLOAD_RATE)
+    }
+
     /// Sends a request and waits for the head of its answer.
     ///
     /// Dropping the future, or the answer's body, ends the call: an HTTP/1 connection is closed, an HTTP/2
@@ -200,7 +206,7 @@ impl HttpClient {
         let request_id = request.headers().get("x-request-id").cloned();
         let (request, upload) = Upload::watch(request);
         let time_to_send = match &upload {
-            None => time_to_send(request.body().size_hint().exact().unwrap_or_default()),
+            None => Self::time_to_send(request.body().size_hint().exact().unwrap_or_default()),
             Some(_) => Duration::ZERO,
         };
         // A task has to drive a connection that may outlive its answer, or whose request is still being sent while
@@ -252,10 +258,6 @@ impl HttpClient {
     pub(crate) const fn silence(&self) -> Duration {
         self.timeout
     }
-}
-
-const fn time_to_send(bytes: u64) -> Duration {
-    Duration::from_millis(bytes.saturating_mul(1000) / UPLOAD_RATE)
 }
 
 /// Whether a body is more than chunked. What else was done to it is undone nowhere, and the field that names it is not
