@@ -1,14 +1,14 @@
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::SystemTime;
 
-use flate2::Compression;
 use flate2::write::GzEncoder;
+use flate2::{Compression, CrcReader};
 use jiff::ToSpan;
 use jiff::civil::Date;
 use jiff::tz::Offset;
@@ -238,14 +238,7 @@ fn tidy(policy: &FilePolicy, stem: &str, today: Date) {
         if !is_finished || found.compressed {
             continue;
         }
-        let mut compressed = with_suffix(&found.path, ".gz");
-        // A clock that was set back, or another process, has begun a file anew that was compressed before.
-        if compressed.exists() {
-            let number = next_number(&policy.directory, stem, found.day);
-            let name = format!("{stem}-{}.log.{number}.gz", found.day);
-            compressed = policy.directory.join(name);
-        }
-        if compress(&found.path, &compressed).is_err() {
+        if replace(policy, stem, found).is_err() {
             metrics::counter!("hub_log_write_errors_total").increment(1);
         }
     }
@@ -275,8 +268,41 @@ fn tidy(policy: &FilePolicy, stem: &str, today: Date) {
     }
 }
 
-/// Replaces a file by its compressed form. The new file has its name only once it is complete.
-fn compress(path: &Path, compressed: &Path) -> io::Result<()> {
+/// Replaces a finished file by its compressed form.
+fn replace(policy: &FilePolicy, stem: &str, found: Found) -> io::Result<()> {
+    let mut path = found.path;
+    let compressed = with_suffix(&path, ".gz");
+    if compressed.exists() {
+        // Only its removal failed, or was not reached.
+        if holds(&compressed, &path).unwrap_or(false) {
+            return fs::remove_file(path);
+        }
+        // A clock that was set back, or another process, has begun a file anew that was compressed before. It gets
+        // its number first, so that it stands beside its own compressed form if it cannot be removed.
+        let number = next_number(&policy.directory, stem, found.day);
+        let numbered = format!("{stem}-{}.log.{number}", found.day);
+        let numbered = policy.directory.join(numbered);
+        fs::rename(&path, &numbered)?;
+        path = numbered;
+    }
+    compress(&path)
+}
+
+/// Whether `compressed` was made of what is in `path`: its end tells checksum and length (RFC 1952, 2.3.1).
+fn holds(compressed: &Path, path: &Path) -> io::Result<bool> {
+    let mut compressed = File::open(compressed)?;
+    let mut end = [0; 8];
+    compressed.seek(SeekFrom::End(-8))?;
+    compressed.read_exact(&mut end)?;
+    let mut source = CrcReader::new(File::open(path)?);
+    io::copy(&mut source, &mut io::sink())?;
+    let crc = source.crc();
+    let expected = u64::from(crc.amount()) << 32 | u64::from(crc.sum());
+    Ok(u64::from_le_bytes(end) == expected)
+}
+
+/// The new file has its name only once it is complete.
+fn compress(path: &Path) -> io::Result<()> {
     let unfinished = with_suffix(path, ".gz.tmp");
     let mut source = File::open(path)?;
     let target = OpenOptions::new()
@@ -289,7 +315,7 @@ fn compress(path: &Path, compressed: &Path) -> io::Result<()> {
     let copied = io::copy(&mut source, &mut encoder)
         .and_then(|_| encoder.finish())
         .and_then(|target| target.sync_all())
-        .and_then(|()| fs::rename(&unfinished, compressed));
+        .and_then(|()| fs::rename(&unfinished, with_suffix(path, ".gz")));
     if copied.is_err() {
         let _ = fs::remove_file(&unfinished);
     }

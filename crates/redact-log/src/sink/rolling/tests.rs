@@ -147,6 +147,72 @@ fn a_day_that_begins_anew_does_not_replace_what_was_compressed() {
 }
 
 #[test]
+fn a_file_that_outlives_its_compressed_form_is_not_compressed_again() {
+    let directory = TempDir::new().unwrap();
+    let policy = policy(&directory, 1 << 20, Retention::Days(14));
+    let tidy_with = |name: &str, lines: &str| {
+        fs::write(policy.directory.join(name), lines).unwrap();
+        tidy(&policy, "hub-access", day_of(start() + DAY));
+        names(&policy)
+    };
+    fs::create_dir(&policy.directory).unwrap();
+    // Each file comes back as if it had not been removed.
+    for _ in 0..3 {
+        let names = tidy_with("hub-access-2026-01-01.log", "one\n");
+        assert_eq!(names, ["hub-access-2026-01-01.log.gz"]);
+    }
+    let two = [
+        "hub-access-2026-01-01.log.1.gz",
+        "hub-access-2026-01-01.log.gz",
+    ];
+    // The day begins anew.
+    assert_eq!(tidy_with("hub-access-2026-01-01.log", "two\n"), two);
+    for _ in 0..3 {
+        assert_eq!(tidy_with("hub-access-2026-01-01.log.1", "two\n"), two);
+    }
+    assert_eq!(text(&policy, "hub-access-2026-01-01.log.gz"), "one\n");
+    assert_eq!(text(&policy, "hub-access-2026-01-01.log.1.gz"), "two\n");
+    // What is no compressed form of it does not stand for it.
+    fs::write(policy.directory.join("hub-access-2026-01-01.log.gz"), "x").unwrap();
+    tidy_with("hub-access-2026-01-01.log", "one\n");
+    assert_eq!(text(&policy, "hub-access-2026-01-01.log.2.gz"), "one\n");
+}
+
+/// A second file of a day has its number before it is compressed, so that it is known again if it stays.
+#[test]
+fn a_file_that_is_in_the_way_of_another_gets_its_number_first() {
+    let directory = TempDir::new().unwrap();
+    let policy = policy(&directory, 1 << 20, Retention::Days(14));
+    fs::create_dir(&policy.directory).unwrap();
+    let path = |name: &str| policy.directory.join(name);
+    fs::write(path("hub-access-2026-01-01.log"), "one\n").unwrap();
+    fs::write(path("hub-access-2026-01-01.log.gz"), "another").unwrap();
+    // Its compressed form cannot be written.
+    fs::create_dir(path("hub-access-2026-01-01.log.1.gz.tmp")).unwrap();
+    for _ in 0..2 {
+        tidy(&policy, "hub-access", day_of(start() + DAY));
+        assert_eq!(
+            names(&policy),
+            [
+                "hub-access-2026-01-01.log.1",
+                "hub-access-2026-01-01.log.1.gz.tmp",
+                "hub-access-2026-01-01.log.gz"
+            ]
+        );
+    }
+    fs::remove_dir(path("hub-access-2026-01-01.log.1.gz.tmp")).unwrap();
+    tidy(&policy, "hub-access", day_of(start() + DAY));
+    assert_eq!(
+        names(&policy),
+        [
+            "hub-access-2026-01-01.log.1.gz",
+            "hub-access-2026-01-01.log.gz"
+        ]
+    );
+    assert_eq!(text(&policy, "hub-access-2026-01-01.log.1.gz"), "one\n");
+}
+
+#[test]
 fn old_files_are_deleted_by_age_or_number_and_others_are_left_alone() {
     for (retention, left) in [
         (
