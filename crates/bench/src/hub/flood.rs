@@ -9,7 +9,7 @@ use std::time::Duration;
 use proactions_testkit::TestCertificates;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Interest};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
@@ -17,7 +17,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::client::{Connection, nanos, percentile};
 use crate::report::{Budgets, Repeats, Table, number};
-use crate::subject::{Kind, Programs, Special, Subject, cpu_of};
+use crate::subject::{Kind, Processes, Programs, Special, Subject};
 use crate::upstream::Scenario;
 
 /// Slow clients of each kind.
@@ -192,8 +192,8 @@ async fn one(kind: Slow, programs: &Programs) -> io::Result<Flooded> {
     let (warm, _) = good(&reach, &request).await?;
     drop(warm);
     let (unloaded, _) = good(&reach, &request).await?;
-    let quiet = subject.open_files();
-    let before = subject.memory().now;
+    let processes = subject.processes();
+    let before = processes.memory().now;
 
     let flood = Flood::open(kind, &subject).await?;
     let last_opened = Instant::now();
@@ -201,17 +201,15 @@ async fn one(kind: Slow, programs: &Programs) -> io::Result<Flooded> {
         until_quiet(&subject).await?;
     }
     let begun_with = flood.open_now();
-    // Idle connections to the upstream stay open; those that the good requests left are among them.
-    let enough = quiet + 64;
     let watched = async {
         let (mut peak, mut closed) = (0.0, None);
         let end = last_opened + CLOSED_BY + Duration::from_secs(4);
         while closed.is_none() && Instant::now() < end {
-            peak = subject.memory().now.max(peak);
-            if flood.open_now() == 0 || (kind == Slow::Read && subject.open_files() <= enough) {
+            peak = processes.memory().now.max(peak);
+            if flood.open_now() == 0 {
                 closed = Some(last_opened.elapsed());
             }
-            sleep(Duration::from_millis(50)).await;
+            sleep(Duration::from_millis(100)).await;
         }
         (peak, closed)
     };
@@ -219,7 +217,7 @@ async fn one(kind: Slow, programs: &Programs) -> io::Result<Flooded> {
     let (flooded, failed) = ran?;
     flood.end();
     sleep(Duration::from_millis(500)).await;
-    let after = subject.memory().now;
+    let after = processes.memory().now;
     Ok(Flooded {
         unloaded,
         flooded,
@@ -233,7 +231,7 @@ async fn one(kind: Slow, programs: &Programs) -> io::Result<Flooded> {
 /// Waits until the answers have filled the buffers: until then it is 2,000 busy transfers that are measured, and the
 /// upstream's work on this machine, not 2,000 readers that are slow.
 async fn until_quiet(subject: &Subject) -> io::Result<()> {
-    let both = || Ok::<_, io::Error>(subject.cpu()? + cpu_of(std::process::id())?);
+    let both = || Ok::<_, io::Error>(subject.cpu()? + Processes::own().cpu()?);
     let mut seen = both()?;
     let end = Instant::now() + DEADLINE / 2;
     while Instant::now() < end {
@@ -421,8 +419,10 @@ impl SlowClient {
                     Ok(Ok(_)) => continue,
                     Err(_) => {}
                 }
-            } else {
-                sleep(DRIP).await;
+            } else if let Ok(ready) = timeout(DRIP, stream.ready(Interest::ERROR)).await {
+                // What is not read is reset.
+                ready?;
+                return Ok(());
             }
             if let Some(drip) = self.drip {
                 stream.write_all(&[drip]).await?;

@@ -181,29 +181,19 @@ impl Subject {
         request(Some(self.kind), scenario, self.cookie.as_deref())
     }
 
-    /// Microseconds that its threads have run so far, those of its children included.
+    /// Its processes, as they can be seen from outside.
+    pub(crate) fn processes(&self) -> Processes {
+        Processes(self.child.id())
+    }
+
+    /// See [`Processes::cpu`].
     pub(crate) fn cpu(&self) -> io::Result<f64> {
-        self.processes().into_iter().map(cpu_of).sum()
+        self.processes().cpu()
     }
 
-    /// Resident memory now and at its highest, in KiB.
+    /// See [`Processes::memory`].
     pub(crate) fn memory(&self) -> Memory {
-        let mut memory = Memory::default();
-        for process in self.processes() {
-            let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-            let field = |name: &str| {
-                let line = status.lines().find(|line| line.starts_with(name))?;
-                line.split_whitespace().nth(1)?.parse::<f64>().ok()
-            };
-            memory.now += field("VmRSS:").unwrap_or_default();
-            memory.peak += field("VmHWM:").unwrap_or_default();
-        }
-        memory
-    }
-
-    /// How many files and sockets it has open.
-    pub(crate) fn open_files(&self) -> usize {
-        fs::read_dir(format!("/proc/{}/fd", self.child.id())).map_or(0, Iterator::count)
+        self.processes().memory()
     }
 
     /// Asks it to stop and waits for its end.
@@ -222,9 +212,40 @@ impl Subject {
             sleep(Duration::from_millis(5)).await;
         }
     }
+}
 
-    fn processes(&self) -> Vec<u32> {
-        let parent = self.child.id();
+/// A process and its children.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Processes(u32);
+
+impl Processes {
+    /// This process.
+    pub(crate) fn own() -> Self {
+        Self(std::process::id())
+    }
+
+    /// Microseconds that its threads have run so far, those of its children included.
+    pub(crate) fn cpu(self) -> io::Result<f64> {
+        self.all().into_iter().map(cpu_of).sum()
+    }
+
+    /// Resident memory now and at its highest, in KiB.
+    pub(crate) fn memory(self) -> Memory {
+        let mut memory = Memory::default();
+        for process in self.all() {
+            let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+            let field = |name: &str| {
+                let line = status.lines().find(|line| line.starts_with(name))?;
+                line.split_whitespace().nth(1)?.parse::<f64>().ok()
+            };
+            memory.now += field("VmRSS:").unwrap_or_default();
+            memory.peak += field("VmHWM:").unwrap_or_default();
+        }
+        memory
+    }
+
+    fn all(self) -> Vec<u32> {
+        let parent = self.0;
         let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"));
         let children = children.unwrap_or_default();
         let children = children.split_whitespace().filter_map(|id| id.parse().ok());
@@ -233,7 +254,7 @@ impl Subject {
 }
 
 /// Processor time of a process so far, in microseconds.
-pub(crate) fn cpu_of(process: u32) -> io::Result<f64> {
+fn cpu_of(process: u32) -> io::Result<f64> {
     let mut nanoseconds = 0.0;
     for task in fs::read_dir(format!("/proc/{process}/task"))? {
         // A thread may have ended since.
