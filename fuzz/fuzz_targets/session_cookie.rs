@@ -149,7 +149,7 @@ fn signed_id(fixture: &Fixture, value: &[u8]) -> Option<SessionId> {
         .signed
         .iter()
         .find(|(signed, _)| same(signed))
-        .map(|(_, id)| *id)
+        .map(|(_, id)| id.clone())
 }
 
 fn is_signed(fixture: &Fixture, value: &[u8]) -> bool {
@@ -228,7 +228,7 @@ impl SessionStore for Asked {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .push(*id);
+            .push(id.clone());
         StoreFuture::ready(Ok(None))
     }
 
