@@ -222,14 +222,16 @@ impl Sorter<'_> {
         // A line end before a request line is passed over (RFC 9112, section 2.2).
         let blank = if bytes.starts_with(b"\r\n") { 2 } else { 0 };
         let rest = bytes.get(blank..).unwrap_or_default();
-        match search_end(rest, searched.saturating_sub(blank)) {
-            Search::Found(len) if len <= self.max_head => {
-                let head = rest.get(..len).unwrap_or_default();
+        // What is beyond is not looked at, so that the verdict does not depend on how much has come at once.
+        let head = rest.get(..self.max_head).unwrap_or(rest);
+        match search_end(head, searched.saturating_sub(blank).min(head.len())) {
+            Search::Found(len) => {
+                let head = head.get(..len).unwrap_or_default();
                 Some(check_head(head, self.max_headers).map(|body| (blank + len, body)))
             }
             Search::Hopeless => Some(Err(Malformed::LineEnd)),
             Search::Incomplete if rest.len() <= self.max_head => None,
-            Search::Found(_) | Search::Incomplete => Some(Err(too_large(rest))),
+            Search::Incomplete => Some(Err(too_large(head))),
         }
     }
 }
@@ -421,6 +423,22 @@ mod tests {
                 .is_ok()
             {}
             assert!(!verdicts.holds_a_head(), "cut at {cut}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_verdict_on_a_large_head_does_not_depend_on_its_packets() {
+        let sent = format!("GET / HTTP/1.1\r\nHost: {}\n\r\n", "h".repeat(1024));
+        for first in [sent.len(), 900, 1024, 1025, 1040] {
+            let (first, second) = sent.as_bytes().split_at(first);
+            let verdicts = Arc::new(Verdicts::default());
+            let stream = AsyncReadExt::chain(first, second);
+            let mut guarded =
+                Guarded::new(stream, Protocol::Http1, 1024, 16, Arc::clone(&verdicts));
+            let mut read = vec![0; 4096];
+            let _ = guarded.read(&mut read).await.unwrap();
+            let refused = verdicts.refused.get();
+            assert_eq!(refused, Some(&(0, Malformed::HeadTooLarge)), "{first:?}");
         }
     }
 }
