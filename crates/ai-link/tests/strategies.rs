@@ -402,6 +402,16 @@ async fn a_breaker_opens_fails_fast_and_closes_again() {
     assert_eq!(content(&service, post(CHAT, "{}")).await, "back");
 }
 
+/// The status that an upload gets whose client has stopped sending.
+fn stalled_upload(service: &AiLink) -> tokio::task::JoinHandle<StatusCode> {
+    let stalled = Request::post("/v1/audio/transcriptions")
+        .header("content-type", "multipart/form-data; boundary=b")
+        .body(Body::new(Stalled))
+        .unwrap();
+    let service = service.clone();
+    tokio::spawn(async move { send(&service, stalled).await.status() })
+}
+
 #[tokio::test]
 async fn a_client_that_stalls_does_not_open_a_breaker() {
     let upstream = Upstream::start(Reply::chat("good"));
@@ -412,14 +422,7 @@ async fn a_client_that_stalls_does_not_open_a_breaker() {
         })),
         client(),
     );
-    let stalled = Request::post("/v1/audio/transcriptions")
-        .header("content-type", "multipart/form-data; boundary=b")
-        .body(Body::new(Stalled))
-        .unwrap();
-    let call = tokio::spawn({
-        let service = service.clone();
-        async move { send(&service, stalled).await.status() }
-    });
+    let call = stalled_upload(&service);
     upstream.until_requests(1).await;
     tokio::time::pause();
     assert_eq!(call.await.unwrap(), StatusCode::REQUEST_TIMEOUT);
@@ -435,14 +438,7 @@ async fn a_client_that_stalls_after_a_retry_does_not_open_a_breaker() {
         "request_timeout": 10000, "breaker": {"failures": 2},
     }]}));
     let (events, _guard) = Events::capture();
-    let stalled = Request::post("/v1/audio/transcriptions")
-        .header("content-type", "multipart/form-data; boundary=b")
-        .body(Body::new(Stalled))
-        .unwrap();
-    let call = tokio::spawn({
-        let service = service.clone();
-        async move { send(&service, stalled).await.status() }
-    });
+    let call = stalled_upload(&service);
     // The first attempt is refused.
     events.until(1).await;
     let upstream = Upstream::builder().at(address).start(Reply::chat("good"));

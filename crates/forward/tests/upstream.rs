@@ -171,20 +171,26 @@ async fn a_head_beyond_what_is_read_ahead_is_a_bad_gateway() {
     }
 }
 
-#[tokio::test]
-async fn a_silent_upstream_is_a_gateway_timeout() {
+/// An upstream that answers nothing at `/silent`, and a client that is connected with it: the connection is made on the
+/// real clock; from here on only silence can take time.
+async fn silence_on_a_paused_clock() -> (Upstream, HttpClient) {
     let upstream = Upstream::serve(|request| match request.path() {
         "/silent" => Reply::silence(),
         _ => Reply::new(200),
     });
     let client = client();
-    // The connection is made on the real clock; from here on only silence can take time.
     let warm = client.send(get(&upstream.url("/"))).await.unwrap();
     Body::from(warm.into_body())
         .collect_up_to(10)
         .await
         .unwrap();
     tokio::time::pause();
+    (upstream, client)
+}
+
+#[tokio::test]
+async fn a_silent_upstream_is_a_gateway_timeout() {
+    let (upstream, client) = silence_on_a_paused_clock().await;
     let before = tokio::time::Instant::now();
     let outgoing = get(&upstream.url("/silent")).timeout(Duration::from_secs(7));
     let error = client.send(outgoing).await.unwrap_err();
@@ -195,17 +201,7 @@ async fn a_silent_upstream_is_a_gateway_timeout() {
 
 #[tokio::test]
 async fn a_long_body_has_time_to_be_sent() {
-    let upstream = Upstream::serve(|request| match request.path() {
-        "/silent" => Reply::silence(),
-        _ => Reply::new(200),
-    });
-    let client = client();
-    let warm = client.send(get(&upstream.url("/"))).await.unwrap();
-    Body::from(warm.into_body())
-        .collect_up_to(10)
-        .await
-        .unwrap();
-    tokio::time::pause();
+    let (upstream, client) = silence_on_a_paused_clock().await;
     let before = tokio::time::Instant::now();
     let outgoing = get(&upstream.url("/silent"))
         .timeout(Duration::from_secs(7))

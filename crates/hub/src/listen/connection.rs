@@ -52,27 +52,20 @@ pub(super) async fn serve<S: Stack>(
         watchdog,
         stack,
     } = terms;
+    let on = |scheme, activity| OnConnection {
+        stack,
+        peer: Peer::new(peer, scheme),
+        activity,
+    };
     if let Some(tls) = tls {
         // Boxed, for it is large, and gone once the handshake is done.
         let handshake = Box::pin(secured::handshake(stream, peer, &tls, limits.tls_handshake));
         let Some(secured) = handshake.await else {
             return;
         };
-        let on = OnConnection {
-            stack,
-            peer: Peer::new(peer, Scheme::Https),
-            activity: Activity::silent(limits, &place),
-        };
-        return run(
-            secured.stream,
-            secured.protocol,
-            limits,
-            on,
-            watcher,
-            watchdog,
-            place,
-        )
-        .await;
+        let (stream, protocol) = (secured.stream, secured.protocol);
+        let on = on(Scheme::Https, Activity::silent(limits, &place));
+        return run(stream, protocol, limits, on, watcher, watchdog, place).await;
     }
     // hyper looks at the first bytes to tell HTTP/1 from HTTP/2, and has no deadline for that.
     match tokio::time::timeout(limits.first_byte, stream.peek(&mut [0; 1])).await {
@@ -80,21 +73,9 @@ pub(super) async fn serve<S: Stack>(
         Ok(_) => return,
         Err(_) => return cut("first_byte"),
     }
-    let on = OnConnection {
-        stack,
-        peer: Peer::new(peer, Scheme::Http),
-        activity: Activity::new(limits, &place),
-    };
-    run(
-        stream,
-        Protocol::Either,
-        limits,
-        on,
-        watcher,
-        watchdog,
-        place,
-    )
-    .await;
+    let on = on(Scheme::Http, Activity::new(limits, &place));
+    let protocol = Protocol::Either;
+    run(stream, protocol, limits, on, watcher, watchdog, place).await;
 }
 
 async fn run<S: Stack>(
