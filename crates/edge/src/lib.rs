@@ -16,11 +16,13 @@
 //! | [`ReadableOrigin`] | `cors` | `auth-edapi`, where nobody is asked for credentials |
 //! | [`Principal`] | `auth-edapi` | limits by user, routes |
 
+mod byte_set;
 mod client;
 mod clock;
 mod config_error;
 mod exchange;
 pub mod headers;
+mod inner_waker;
 pub mod path;
 mod principal;
 mod reject;
@@ -28,12 +30,14 @@ mod request_id;
 mod secret;
 mod ttl_map;
 
+pub use byte_set::ByteSet;
 pub use client::{AllowedOrigin, ClientInfo, Peer, ReadableOrigin, Scheme};
 #[cfg(any(test, feature = "test-util"))]
 pub use clock::ManualClock;
 pub use clock::{Clock, SystemClock};
 pub use config_error::{ConfigError, ConfigProblem};
 pub use exchange::Exchange;
+pub use inner_waker::InnerWaker;
 pub use principal::{AuthMethod, Principal};
 pub use reject::{JsonRejection, Rejection, RejectionKind, RenderRejection};
 pub use request_id::RequestId;

@@ -7,13 +7,11 @@
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::task::AtomicWaker;
 use http::header::HOST;
 use http::uri::{Authority, Parts};
 use http::{HeaderValue, Request, Response, Uri};
@@ -22,6 +20,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::rt::{Read, Write};
 use hyper_util::client::legacy::connect::Connection;
+use proactions_edge::InnerWaker;
 use tokio::task::unconstrained;
 use tokio::time::Instant;
 use tower_service::Service;
@@ -117,12 +116,10 @@ where
             .handshake(stream)
             .await
             .map_err(DirectError::Exchange)?;
-        let gate = Arc::new(Gate::default());
         Ok(Link {
             sender,
             connection: Some(Box::pin(connection)),
-            waker: Waker::from(Arc::clone(&gate)),
-            gate,
+            waker: InnerWaker::new(),
             absolute_form,
         })
     }
@@ -146,8 +143,7 @@ struct Link {
     sender: SendRequest<Body>,
     /// None once it has ended.
     connection: Option<Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>>,
-    gate: Arc<Gate>,
-    waker: Waker,
+    waker: InnerWaker,
     absolute_form: bool,
 }
 
@@ -158,33 +154,23 @@ impl Link {
         cx: &Context<'_>,
         mut work: impl FnMut(&mut Context<'_>) -> Poll<T>,
     ) -> Poll<T> {
-        self.gate.task.register(cx.waker());
-        self.gate.polling.store(true, SeqCst);
-        // A wake-up until here is answered by the polls that follow.
-        self.gate.woken.store(false, SeqCst);
-        let mut inner = Context::from_waker(&self.waker);
-        let mut result = Poll::Pending;
-        for _ in 0..MAX_TURNS {
-            result = work(&mut inner);
-            if result.is_ready() {
-                break;
+        let Self {
+            connection, waker, ..
+        } = self;
+        waker.poll(cx, MAX_TURNS, |cx| {
+            let result = work(cx);
+            if result.is_pending()
+                && let Some(running) = connection
+            {
+                // The poll of the connection answers what woke it until here.
+                waker.forget();
+                if running.as_mut().poll(cx).is_ready() {
+                    *connection = None;
+                    cx.waker().wake_by_ref();
+                }
             }
-            let Some(connection) = &mut self.connection else {
-                break;
-            };
-            // So is one until here by the poll of the connection.
-            self.gate.woken.store(false, SeqCst);
-            if connection.as_mut().poll(&mut inner).is_ready() {
-                self.connection = None;
-            } else if !self.gate.woken.load(SeqCst) {
-                break;
-            }
-        }
-        self.gate.polling.store(false, SeqCst);
-        if result.is_pending() && self.gate.woken.load(SeqCst) {
-            cx.waker().wake_by_ref();
-        }
-        result
+            result
+        })
     }
 
     /// Whether another request can be sent.
@@ -192,28 +178,6 @@ impl Link {
         // What the upstream has sent or closed meanwhile shows when the connection is polled.
         let _ = self.poll_with(cx, |_| Poll::<()>::Pending);
         self.connection.is_some() && self.sender.is_ready()
-    }
-}
-
-/// The waker of a connection. Wake-ups while it is being polled are noted, as whoever polls looks for itself; others go
-/// to the task that used it last.
-#[derive(Default)]
-struct Gate {
-    task: AtomicWaker,
-    polling: AtomicBool,
-    woken: AtomicBool,
-}
-
-impl Wake for Gate {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.woken.store(true, SeqCst);
-        if !self.polling.load(SeqCst) {
-            self.task.wake();
-        }
     }
 }
 
@@ -253,7 +217,7 @@ impl Shelf {
 
     fn put(self: &Arc<Self>, authority: &Authority, link: Link) {
         // Whoever used it last has nothing more to do with it.
-        link.gate.task.register(Waker::noop());
+        link.waker.release();
         let mut idle = self.locked();
         if idle.links.values().map(Vec::len).sum::<usize>() < MAX_IDLE {
             let authority = authority.as_str();
@@ -377,7 +341,8 @@ impl Drop for Driven {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+    use std::task::Wake;
 
     use hyper_util::rt::TokioIo;
     use tokio::io::DuplexStream;
@@ -388,12 +353,10 @@ mod tests {
     async fn link() -> (Link, DuplexStream) {
         let (stream, other) = tokio::io::duplex(1024);
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
-        let gate = Arc::new(Gate::default());
         let link = Link {
             sender,
             connection: Some(Box::pin(connection)),
-            waker: Waker::from(Arc::clone(&gate)),
-            gate,
+            waker: InnerWaker::new(),
             absolute_form: false,
         };
         (link, other)

@@ -1,5 +1,5 @@
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::Watcher;
 use pin_project_lite::pin_project;
-use proactions_edge::{Peer, Scheme};
+use proactions_edge::{InnerWaker, Peer, Scheme};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tower::ServiceExt as _;
@@ -27,6 +27,9 @@ use super::places::Place;
 use super::secured::{self, TlsSlot};
 use super::watchdog::Watchdog;
 use super::{Limits, Stack};
+
+/// How often a connection that wakes itself is polled before other connections get their turn.
+const MAX_TURNS: usize = 4;
 
 /// What all connections of a listener have in common.
 #[derive(Clone)]
@@ -100,9 +103,11 @@ async fn run<S: Stack>(
     let http = speak(protocol, &limits);
     let connection = watcher.watch(http.serve_connection_with_upgrades(io, on).into_owned());
     let mut connection = Box::pin(connection);
+    // Who answers reads the request's body, and so wakes the connection while it polls him.
+    let waker = InnerWaker::new();
     let ended = tokio::select! {
         biased;
-        ended = &mut connection => ended,
+        ended = poll_fn(|cx| waker.poll(cx, MAX_TURNS, |cx| connection.as_mut().poll(cx))) => ended,
         overdue = activity.woken_overdue() => {
             cut(overdue.as_str());
             return watchdog.release(connection).await;
@@ -221,5 +226,86 @@ where
             this.activity.upgraded();
         }
         Poll::Ready(Ok(response.map(|body| InFlightBody::new(body, in_flight))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+    use std::task::{Wake, Waker};
+
+    use http_body_util::{BodyExt as _, Full};
+    use hyper_util::server::graceful::GracefulShutdown;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::super::activity::tests as activity;
+    use super::*;
+
+    /// A task's waker that tells wake-ups while the task runs from others.
+    struct Noticed {
+        task: Waker,
+        running: AtomicBool,
+        while_running: AtomicUsize,
+    }
+
+    impl Wake for Noticed {
+        fn wake(self: Arc<Self>) {
+            if self.running.load(SeqCst) {
+                self.while_running.fetch_add(1, SeqCst);
+            }
+            self.task.wake_by_ref();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_whose_body_is_read_does_not_send_its_connection_to_the_end_of_the_queue() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let (stream, peer) = listener.accept().await.unwrap();
+        let stack = tower::service_fn(|request: Request<Incoming>| async {
+            let body = request.into_body().collect().await.unwrap().to_bytes();
+            Ok::<_, Infallible>(Response::new(Full::new(body)))
+        });
+        let limits = activity::limits();
+        let terms = Terms {
+            limits,
+            tls: None,
+            watchdog: Watchdog::start(&limits),
+            stack,
+        };
+        let (place, _places) = activity::place();
+        let shutdown = GracefulShutdown::new();
+        let mut connection = pin!(serve(stream, peer, terms, shutdown.watcher(), place));
+        let mut while_running = 0;
+        let served = poll_fn(|cx| {
+            let noticed = Arc::new(Noticed {
+                task: cx.waker().clone(),
+                running: AtomicBool::new(true),
+                while_running: AtomicUsize::new(0),
+            });
+            let waker = Waker::from(Arc::clone(&noticed));
+            let polled = connection.as_mut().poll(&mut Context::from_waker(&waker));
+            noticed.running.store(false, SeqCst);
+            while_running += noticed.while_running.load(SeqCst);
+            polled
+        });
+        let asks = async {
+            for _ in 0..100 {
+                let request = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nhello";
+                client.write_all(request).await.unwrap();
+                let mut answer = Vec::new();
+                while !answer.ends_with(b"hello") {
+                    assert_ne!(client.read_buf(&mut answer).await.unwrap(), 0);
+                }
+            }
+            drop(client);
+        };
+        tokio::join!(served, asks);
+        // At the beginning and at the end there may be one.
+        assert!(while_running <= 2, "{while_running} times for 100 requests");
     }
 }
