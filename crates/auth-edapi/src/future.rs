@@ -117,10 +117,13 @@ where
                         .and_then(|waiting| waiting.request.extensions().get::<RequestId>());
                     let outcome = ready!(entry.poll(cx, request_id));
                     match (outcome, waiting.take()) {
-                        (Ok(principal), Some(mut waiting)) => State::Calling {
-                            future: waiting.service.call(admit(waiting.request, principal)),
-                            authenticated: true,
-                        },
+                        (Ok(principal), Some(mut waiting)) => {
+                            admit(&mut waiting.request, principal);
+                            State::Calling {
+                                future: waiting.service.call(waiting.request),
+                                authenticated: true,
+                            }
+                        }
                         (Err(rejection), Some(waiting)) => {
                             let request_id = waiting.request.extensions().get::<RequestId>();
                             State::Refused {
@@ -167,11 +170,10 @@ where
 }
 
 /// The request as the inner service gets it: who it is instead of what proves it.
-pub(crate) fn admit<B>(mut request: Request<B>, principal: Principal) -> Request<B> {
+pub(crate) fn admit<B>(request: &mut Request<B>, principal: Principal) {
     request.headers_mut().remove(AUTHORIZATION);
     if let Some(exchange) = request.extensions().get::<Exchange>() {
         exchange.note_principal(principal.clone());
     }
     request.extensions_mut().insert(principal);
-    request
 }

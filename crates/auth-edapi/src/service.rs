@@ -71,7 +71,7 @@ where
                     let request_id = request.extensions().get::<RequestId>();
                     match entry.poll(&mut cx, request_id) {
                         Poll::Ready(Ok(principal)) => {
-                            let request = admit(request, principal);
+                            admit(&mut request, principal);
                             return AuthFuture::admitted(self.inner.call(request));
                         }
                         Poll::Ready(Err(refusal)) => {

@@ -3,8 +3,8 @@ use http::header::{
     ACCESS_CONTROL_REQUEST_METHOD, Entry, ORIGIN, VARY,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use proactions_edge::ClientInfo;
 use proactions_edge::headers::make_room;
+use proactions_edge::{ByteSet, ClientInfo};
 
 use crate::OriginMatch;
 use crate::origin::Origin;
@@ -189,10 +189,8 @@ fn requested_headers(headers: &HeaderMap) -> Option<HeaderValue> {
 
 /// Whether this is a `token` of RFC 9110 section 5.6.2.
 fn is_token(bytes: &[u8]) -> bool {
-    !bytes.is_empty()
-        && bytes
-            .iter()
-            .all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b))
+    static TOKEN: ByteSet = ByteSet::TOKEN;
+    !bytes.is_empty() && TOKEN.contains_all(bytes)
 }
 
 fn is_ours(name: &HeaderName) -> bool {

@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use crate::ByteSet;
+
 /// Why a path could be read in two ways.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -63,14 +65,15 @@ pub fn check_route(path: &str) -> Result<(), PathFault> {
         return Err(PathFault::NotAbsolute);
     }
     // Most paths hold nothing but these; they need no second look.
-    // There is no early end, so that the compiler can take sixteen bytes at once.
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'_');
-    let odd = bytes.iter().fold(false, |odd, byte| odd | !plain(*byte));
-    let pairs = bytes.iter().zip(bytes.get(1..).unwrap_or_default());
-    let doubled = pairs.fold(false, |doubled, (a, b)| {
-        doubled | ((*a == b'/') & (*b == b'/'))
-    });
-    if !odd && !doubled {
+    static PLAIN: ByteSet = ByteSet::ALPHANUMERIC.with(b"-_");
+    let (plain, _) = bytes
+        .iter()
+        .fold((true, false), |(plain, after_slash), byte| {
+            let slash = *byte == b'/';
+            let fits = PLAIN.contains(*byte) | (slash & !after_slash);
+            (plain & fits, slash)
+        });
+    if plain {
         return Ok(());
     }
     let mut segment = Segment::default();

@@ -2,6 +2,8 @@ use std::fmt;
 
 use http::HeaderValue;
 
+use crate::ByteSet;
+
 /// The name under which one exchange appears in logs, answers and upstream requests.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct RequestId(HeaderValue);
@@ -14,9 +16,9 @@ impl RequestId {
     /// can stand in a log line, a header and a shell command without quoting.
     #[must_use]
     pub fn from_header(value: HeaderValue) -> Option<Self> {
+        static PLAIN: ByteSet = ByteSet::ALPHANUMERIC.with(b"-_.");
         let bytes = value.as_bytes();
-        let plain = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-        (!bytes.is_empty() && bytes.len() <= Self::MAX_LEN && bytes.iter().all(plain))
+        (!bytes.is_empty() && bytes.len() <= Self::MAX_LEN && PLAIN.contains_all(bytes))
             .then_some(Self(value))
     }
 

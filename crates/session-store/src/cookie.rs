@@ -2,7 +2,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::header::COOKIE;
 use http::{HeaderMap, HeaderValue};
-use proactions_edge::ConfigError;
+use memchr::memchr;
+use proactions_edge::{ByteSet, ConfigError};
 
 use crate::SessionId;
 
@@ -200,8 +201,7 @@ impl Default for CookiePolicy {
 
 /// What is wrong with a cookie's name, if anything is.
 pub(crate) fn check_name(name: &str) -> Option<&'static str> {
-    let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
-    if name.is_empty() || name.len() > 64 || !name.bytes().all(token) {
+    if name.is_empty() || name.len() > 64 || !ByteSet::TOKEN.contains_all(name.as_bytes()) {
         return Some(
             "expected 1 to 64 letters, digits or characters out of !#$%&'*+-.^_`|~ (RFC 6265)",
         );
@@ -263,7 +263,7 @@ pub(crate) fn take(
 /// The value in a line that is `name=value` and nothing else.
 fn lone_value<'a>(line: &'a [u8], name: &str) -> Option<&'a [u8]> {
     let value = line.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
-    let plain = !matches!(value, [] | [.., b' ' | b'\t']) && !value.contains(&b';');
+    let plain = !matches!(value, [] | [.., b' ' | b'\t']) && memchr(b';', value).is_none();
     plain.then_some(value)
 }
 
