@@ -72,19 +72,18 @@ where
         mut request: Request<Body>,
     ) -> Result<Response<Driven>, DirectError> {
         let url = std::mem::take(request.uri_mut());
-        let Some(authority) = url.authority().cloned() else {
+        let Some(authority) = url.authority() else {
             return Err(DirectError::Connect("a URL without a host".into()));
         };
-        if !request.headers().contains_key(HOST) {
-            let host = host(&authority).map_err(|error| DirectError::Connect(error.into()))?;
-            request.headers_mut().insert(HOST, host);
-        }
         loop {
-            let (mut link, kept) = match self.shelf.take(&authority).await {
+            let (mut link, kept) = match self.shelf.take(authority).await {
                 Some(link) => (link, true),
                 // Boxed, for it is large and seldom needed.
-                None => (Box::pin(self.connect(url.clone())).await?, false),
+                None => (Box::pin(self.connect(&url, authority)).await?, false),
             };
+            if !request.headers().contains_key(HOST) {
+                request.headers_mut().insert(HOST, link.host.clone());
+            }
             *request.uri_mut() = if link.absolute_form {
                 url.clone()
             } else {
@@ -94,8 +93,10 @@ where
             let answer = poll_fn(|cx| link.poll_with(cx, |cx| call.as_mut().poll(cx))).await;
             match answer {
                 Ok(answer) => {
-                    let shelf = Arc::clone(&self.shelf);
-                    return Ok(answer.map(|body| Driven::new(body, link, authority, shelf)));
+                    return Ok(answer.map(|body| Driven {
+                        body,
+                        link: Some(link),
+                    }));
                 }
                 Err(mut error) => match error.take_message() {
                     Some(unsent) if kept => request = unsent,
@@ -105,23 +106,30 @@ where
         }
     }
 
-    async fn connect(&self, url: Uri) -> Result<Link, DirectError> {
+    async fn connect(&self, url: &Uri, authority: &Authority) -> Result<Box<Link>, DirectError> {
+        let host = host(authority).map_err(|error| DirectError::Connect(error.into()))?;
         let mut connector = self.connector.clone();
         let ready = poll_fn(|cx| connector.poll_ready(cx)).await;
         ready.map_err(DirectError::Connect)?;
-        let stream = connector.call(url).await.map_err(DirectError::Connect)?;
+        let stream = connector
+            .call(url.clone())
+            .await
+            .map_err(DirectError::Connect)?;
         let absolute_form = stream.connected().is_proxied();
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(READ_AHEAD)
             .handshake(stream)
             .await
             .map_err(DirectError::Exchange)?;
-        Ok(Link {
+        Ok(Box::new(Link {
             sender,
             connection: Some(Box::pin(connection)),
             waker: InnerWaker::new(),
             absolute_form,
-        })
+            host,
+            authority: authority.clone(),
+            shelf: Arc::downgrade(&self.shelf),
+        }))
     }
 }
 
@@ -145,6 +153,10 @@ struct Link {
     connection: Option<Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>>,
     waker: InnerWaker,
     absolute_form: bool,
+    host: HeaderValue,
+    authority: Authority,
+    /// Where it is kept while nobody needs it.
+    shelf: Weak<Shelf>,
 }
 
 impl Link {
@@ -193,7 +205,7 @@ struct Shelf {
 
 #[derive(Default)]
 struct Idle {
-    links: HashMap<Box<str>, Vec<(Link, Instant)>>,
+    links: HashMap<Box<str>, Vec<(Box<Link>, Instant)>>,
     /// Whether a task is there that takes out what is of no more use.
     swept: bool,
 }
@@ -204,7 +216,7 @@ impl Shelf {
     }
 
     /// The connection that was used last, if it can still be used.
-    async fn take(&self, authority: &Authority) -> Option<Link> {
+    async fn take(&self, authority: &Authority) -> Option<Box<Link>> {
         loop {
             let (mut link, since) = self.locked().links.get_mut(authority.as_str())?.pop()?;
             if since.elapsed() < self.idle_timeout
@@ -215,12 +227,12 @@ impl Shelf {
         }
     }
 
-    fn put(self: &Arc<Self>, authority: &Authority, link: Link) {
+    fn put(self: &Arc<Self>, link: Box<Link>) {
         // Whoever used it last has nothing more to do with it.
         link.waker.release();
         let mut idle = self.locked();
         if idle.links.values().map(Vec::len).sum::<usize>() < MAX_IDLE {
-            let authority = authority.as_str();
+            let authority = link.authority.as_str();
             let links = match idle.links.get_mut(authority) {
                 Some(links) => links,
                 None => idle.links.entry(authority.into()).or_default(),
@@ -271,24 +283,17 @@ async fn sweep(shelf: Weak<Shelf>, every: Duration) {
 pub(crate) struct Driven {
     body: Incoming,
     /// None where a task drives the connection, and at the end of the body.
-    link: Option<Box<(Link, Authority, Arc<Shelf>)>>,
+    link: Option<Box<Link>>,
 }
 
 impl Driven {
-    fn new(body: Incoming, link: Link, authority: Authority, shelf: Arc<Shelf>) -> Self {
-        Self {
-            body,
-            link: Some(Box::new((link, authority, shelf))),
-        }
-    }
-
     /// Keeps the connection, if it can be used again.
     fn give_back(&mut self, cx: &Context<'_>) {
-        if let Some(mut held) = self.link.take()
-            && held.0.is_usable(cx)
+        if let Some(mut link) = self.link.take()
+            && link.is_usable(cx)
+            && let Some(shelf) = link.shelf.upgrade()
         {
-            let (link, authority, shelf) = *held;
-            shelf.put(&authority, link);
+            shelf.put(link);
         }
     }
 }
@@ -308,13 +313,11 @@ impl HttpBody for Driven {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let this = self.get_mut();
-        let Some(held) = &mut this.link else {
+        let Some(link) = &mut this.link else {
             return Pin::new(&mut this.body).poll_frame(cx);
         };
         let body = &mut this.body;
-        let frame = held
-            .0
-            .poll_with(cx, |cx| Pin::new(&mut *body).poll_frame(cx));
+        let frame = link.poll_with(cx, |cx| Pin::new(&mut *body).poll_frame(cx));
         if matches!(frame, Poll::Ready(None)) {
             this.give_back(cx);
         }
@@ -349,17 +352,21 @@ mod tests {
 
     use super::*;
 
-    /// A connection, and its other end.
-    async fn link() -> (Link, DuplexStream) {
+    /// A connection to an authority, and its other end.
+    async fn link(shelf: &Arc<Shelf>, authority: &str) -> (Box<Link>, DuplexStream) {
         let (stream, other) = tokio::io::duplex(1024);
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+        let authority = Authority::try_from(authority).unwrap();
         let link = Link {
             sender,
             connection: Some(Box::pin(connection)),
             waker: InnerWaker::new(),
             absolute_form: false,
+            host: host(&authority).unwrap(),
+            authority,
+            shelf: Arc::downgrade(shelf),
         };
-        (link, other)
+        (Box::new(link), other)
     }
 
     #[derive(Default)]
@@ -373,7 +380,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_wake_up_during_the_work_is_kept_without_a_connection_too() {
-        let (mut link, _other) = link().await;
+        let (mut link, _other) = link(&shelf(), "a.example").await;
         link.connection = None;
         let wakes = Arc::new(Wakes::default());
         let waker = Waker::from(Arc::clone(&wakes));
@@ -404,11 +411,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_the_upstream_closes_is_soon_released() {
         let shelf = shelf();
-        let (mut link, other) = link().await;
+        let (mut link, other) = link(&shelf, "a.example").await;
         let wakes = Arc::new(Wakes::default());
         let waker = Waker::from(Arc::clone(&wakes));
         assert!(link.is_usable(&Context::from_waker(&waker)));
-        shelf.put(&Authority::from_static("a.example"), link);
+        shelf.put(link);
         drop(waker);
         assert_eq!(Arc::strong_count(&wakes), 1, "its last user is let go");
         let begun = Instant::now();
@@ -426,10 +433,9 @@ mod tests {
         let shelf = shelf();
         let mut others = Vec::new();
         for number in 0..=MAX_IDLE {
-            let (link, other) = link().await;
+            let (link, other) = link(&shelf, &format!("a{number}.example")).await;
             others.push(other);
-            let authority = Authority::try_from(format!("a{number}.example")).unwrap();
-            shelf.put(&authority, link);
+            shelf.put(link);
         }
         assert_eq!(kept(&shelf), MAX_IDLE);
     }
