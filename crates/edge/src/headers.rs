@@ -1,10 +1,12 @@
-//! Header fields that must not travel on, and room for those that are added.
+//! Header fields that must not travel on, room for those that are added, and numbers in them.
 
 use http::header::{
     CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
     TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderName};
+
+pub use crate::decimal::decimal;
 
 const HOP_BY_HOP: [HeaderName; 9] = [
     CONNECTION,

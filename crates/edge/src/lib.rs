@@ -20,6 +20,7 @@ mod byte_set;
 mod client;
 mod clock;
 mod config_error;
+mod decimal;
 mod exchange;
 pub mod headers;
 mod inner_waker;

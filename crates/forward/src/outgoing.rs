@@ -1,9 +1,10 @@
 use std::fmt;
 use std::time::Duration;
 
-use http::header::{CONNECTION, HOST, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use http_body::Body as _;
+use proactions_edge::headers::decimal;
 
 use crate::headers::{is_framing, strip_request};
 use crate::url::with_more;
@@ -172,9 +173,13 @@ impl Outgoing {
             headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
             headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         }
-        // Unasked, hyper sends no body of unknown length with a GET or a HEAD. Over HTTP/2 it drops the field.
-        if !request.body().is_end_stream() && request.body().size_hint().exact().is_none() {
-            headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        if !request.body().is_end_stream() {
+            match request.body().size_hint().exact() {
+                // hyper would allocate for the number.
+                Some(length) => headers.insert(CONTENT_LENGTH, decimal(length)),
+                // Unasked, hyper sends no body of unknown length with a GET or a HEAD. Over HTTP/2 it drops the field.
+                None => headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked")),
+            };
         }
         *request.headers_mut() = headers;
         request

@@ -1,13 +1,12 @@
 //! The header fields that tell a client how much it may still ask.
 
-use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue};
+use proactions_edge::headers::decimal;
 use sha2::{Digest, Sha256};
 
 use crate::fixed_window::{Decision, Quota};
@@ -127,11 +126,11 @@ impl HeaderStyle {
     /// Sets the fields that hold one limit only.
     pub(crate) fn set(self, headers: &mut HeaderMap, names: &LimitHeaders, told: &Told) {
         let Told { decision, ends_at } = told;
-        let remaining = || number(decision.remaining.into());
+        let remaining = || decimal(decision.remaining.into());
         if self.legacy {
             headers.insert(LEGACY_LIMIT, names.limit.clone());
             headers.insert(LEGACY_REMAINING, remaining());
-            headers.insert(LEGACY_RESET, number(epoch_seconds(*ends_at)));
+            headers.insert(LEGACY_RESET, decimal(epoch_seconds(*ends_at)));
         }
         match self.standard {
             StandardHeaders::Draft6 => {
@@ -142,7 +141,7 @@ impl HeaderStyle {
                     ResetFormat::Seconds => whole_seconds(decision.reset_after),
                     ResetFormat::Epoch => epoch_seconds(*ends_at),
                 };
-                headers.insert(RESET, number(reset));
+                headers.insert(RESET, decimal(reset));
             }
             StandardHeaders::Draft7 => {
                 headers.insert(POLICY, names.policy.clone());
@@ -215,7 +214,7 @@ impl LimitHeaders {
             None => format!("{}-in-{}", quota.max(), duration_name(quota.window())).into(),
         };
         Self {
-            limit: number(quota.max().into()),
+            limit: decimal(quota.max().into()),
             policy: policy.value().unwrap_or(HeaderValue::from_static("")),
             name,
             window_seconds,
@@ -281,85 +280,6 @@ impl std::fmt::Display for PartitionKey {
     }
 }
 
-/// How many numbers have their digits ready.
-const READY: usize = 10_000;
-
-/// The decimal digits of 0 to 9999, right-aligned in four bytes each.
-#[allow(
-    clippy::indexing_slicing,
-    reason = "evaluated by the compiler, which checks it"
-)]
-static DIGITS: [[u8; 4]; READY] = {
-    let mut table = [[b'0'; 4]; READY];
-    let mut n = 1;
-    while n < READY {
-        // The number before, plus one, with carries.
-        let mut digits = table[n - 1];
-        let mut place = 3;
-        while digits[place] == b'9' {
-            digits[place] = b'0';
-            place -= 1;
-        }
-        digits[place] += 1;
-        table[n] = digits;
-        n += 1;
-    }
-    table
-};
-
-/// A number as a header value, without allocation below 10,000.
-fn number(n: u64) -> HeaderValue {
-    let zeros = match n {
-        0..10 => 3,
-        10..100 => 2,
-        100..1000 => 1,
-        _ => 0,
-    };
-    let ready = usize::try_from(n)
-        .ok()
-        .and_then(|n| DIGITS.get(n)?.get(zeros..))
-        .and_then(|digits| HeaderValue::from_maybe_shared(Bytes::from_static(digits)).ok());
-    ready.unwrap_or_else(|| long_number(n))
-}
-
-/// The digits of any number, without the formatting machinery.
-fn long_number(n: u64) -> HeaderValue {
-    let mut digits = [*b"0000"; 5];
-    let mut rest = n;
-    for four in digits.iter_mut().rev() {
-        let ready = usize::try_from(rest % 10_000).unwrap_or_default();
-        *four = *DIGITS.get(ready).unwrap_or(b"0000");
-        rest /= 10_000;
-        if rest == 0 {
-            break;
-        }
-    }
-    let digits = digits.as_flattened();
-    let zeros = digits.iter().take_while(|digit| **digit == b'0').count();
-    let digits = digits.get(zeros..).unwrap_or_default();
-    // A thread makes room for many numbers at once, which saves an allocation for each.
-    let value = SLAB.try_with(|slab| {
-        let mut slab = slab.borrow_mut();
-        if slab.capacity() < digits.len() {
-            *slab = BytesMut::with_capacity(SLAB_LEN);
-        }
-        slab.extend_from_slice(digits);
-        HeaderValue::from_maybe_shared(slab.split().freeze())
-    });
-    // Digits are always a value, and a thread that ends sends none.
-    value
-        .ok()
-        .and_then(Result::ok)
-        .unwrap_or_else(|| HeaderValue::from(n))
-}
-
-/// How many bytes of digits a thread makes room for.
-const SLAB_LEN: usize = 512;
-
-thread_local! {
-    static SLAB: RefCell<BytesMut> = RefCell::default();
-}
-
 fn set_or_append(headers: &mut HeaderMap, name: HeaderName, line: &Line, append: bool) {
     let Some(value) = line.value() else {
         return;
@@ -408,8 +328,6 @@ impl std::fmt::Write for Line {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
     use crate::key::{AddressKey, Subject};
 
@@ -556,14 +474,6 @@ mod tests {
             let names = LimitHeaders::new(quota(100, 1000), None);
             style.set(&mut headers, &names, &told(100, 42, 1));
             assert_eq!(style.remaining_in(&headers), Some(42), "{style:?}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn numbers_are_written_in_full(n in prop_oneof![0_u64..20_000, any::<u64>()]) {
-            let value = number(n);
-            prop_assert_eq!(value.to_str().unwrap(), n.to_string());
         }
     }
 }
