@@ -26,6 +26,7 @@
 //! Policy lives in the layers' crates; this one holds the command line, the listeners, the order of the layers, the
 //! routes and the shutdown.
 
+mod at_once;
 mod body_deadline;
 mod cli;
 mod compose;

@@ -12,8 +12,9 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use proactions_forward::Body;
 use proactions_redact_log::AccessLogBody;
-use tower::ServiceExt as _;
 use tower_service::Service;
+
+use crate::at_once;
 
 /// What the stack answers with.
 pub(crate) type PipelineBody = AccessLogBody<Body>;
@@ -39,7 +40,7 @@ impl Pipeline {
             + 'static,
     {
         Self(Arc::new(move |request| {
-            Box::pin(stack.clone().oneshot(request))
+            Box::pin(at_once::call(stack.clone(), request))
         }))
     }
 }

@@ -17,8 +17,6 @@ use pin_project_lite::pin_project;
 use proactions_edge::{InnerWaker, Peer, Scheme};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tower::ServiceExt as _;
-use tower::util::Oneshot;
 
 use super::activity::{Abandon, Activity, InFlight, Watched};
 use super::body::InFlightBody;
@@ -27,6 +25,7 @@ use super::places::Place;
 use super::secured::{self, TlsSlot};
 use super::watchdog::Watchdog;
 use super::{Limits, Stack};
+use crate::at_once;
 
 /// How often a connection that wakes itself is polled before other connections get their turn.
 const MAX_TURNS: usize = 4;
@@ -178,7 +177,7 @@ struct OnConnection<S> {
 impl<S: Stack> hyper::service::Service<Request<Incoming>> for OnConnection<S> {
     type Response = Response<InFlightBody<S::ResponseBody>>;
     type Error = Infallible;
-    type Future = Answering<Oneshot<S, Request<Incoming>>>;
+    type Future = Answering<at_once::Call<S, Request<Incoming>>>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let version = request.version();
@@ -188,7 +187,7 @@ impl<S: Stack> hyper::service::Service<Request<Incoming>> for OnConnection<S> {
             request.extensions_mut().insert(malformed);
         }
         Answering {
-            future: self.stack.clone().oneshot(request),
+            future: at_once::call(self.stack.clone(), request),
             in_flight: Some(in_flight),
             version,
             activity: Arc::clone(&self.activity),
