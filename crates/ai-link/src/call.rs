@@ -57,13 +57,13 @@ impl Question {
         }
     }
 
-    /// The request's JSON as this provider gets it.
-    pub(crate) fn merged(&self, leaf: &Leaf) -> Result<Merged, Rejection> {
+    /// The request's JSON as this provider gets it, with its model's name where that is wanted.
+    pub(crate) fn merged(&self, leaf: &Leaf, name_model: bool) -> Result<Merged, Rejection> {
         let Content::Json(body) = &self.content else {
             return Ok(Merged::default());
         };
         leaf.defaults
-            .under(body)
+            .under(body, name_model)
             .map_err(|error| Rejection::new(RejectionKind::BadRequest).with_message(error.as_str()))
     }
 
@@ -218,8 +218,8 @@ impl Caller<'_> {
         if let Some(id) = &question.request_id {
             outgoing = outgoing.header(REQUEST_ID, id.as_header().clone());
         }
-        for (name, value) in headers {
-            outgoing = outgoing.header(name, value);
+        for (name, value) in &*headers {
+            outgoing = outgoing.header(name.clone(), value.clone());
         }
         if let Some(timeout) = leaf.timeout {
             outgoing = outgoing.timeout(timeout);

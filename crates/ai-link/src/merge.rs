@@ -63,8 +63,8 @@ impl Defaults {
     ///
     /// A member that the request has is left alone, also when it is `null` or an object: nothing is merged
     /// within it. A member that is overridden gives way. `stream_options` is added to a streaming request only, as
-    /// providers refuse it on others.
-    pub(crate) fn under(&self, body: &Bytes) -> Result<Merged, MergeError> {
+    /// providers refuse it on others. Which model is asked is found out where `name_model` says so.
+    pub(crate) fn under(&self, body: &Bytes, name_model: bool) -> Result<Merged, MergeError> {
         let request: Members<'_> = serde_json::from_slice(body).map_err(|_| {
             let object = body.trim_ascii_start().starts_with(b"{");
             if !object && serde_json::from_slice::<IgnoredAny>(body).is_ok() {
@@ -82,6 +82,7 @@ impl Defaults {
             (None, None) => self.stream,
         };
         let model = match (&self.forced_model, request.get("model")) {
+            _ if !name_model => None,
             (Some(forced), _) => Some(String::from(&**forced)),
             (None, Some(value)) => serde_json::from_str(value.get()).ok(),
             (None, None) => self.model.as_deref().map(str::to_owned),

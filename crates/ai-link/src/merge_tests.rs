@@ -7,7 +7,7 @@ fn merge(options: &Value, body: &str) -> Result<Merged, MergeError> {
     let Value::Object(options) = options else {
         panic!("options are an object");
     };
-    Defaults::new(options).under(&Bytes::copy_from_slice(body.as_bytes()))
+    Defaults::new(options).under(&Bytes::copy_from_slice(body.as_bytes()), true)
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn merge_over(options: &Value, overrides: &Value, body: &str) -> Merged {
     };
     let body = Bytes::copy_from_slice(body.as_bytes());
     let defaults = Defaults::new(options).overridden(overrides);
-    defaults.under(&body).unwrap()
+    defaults.under(&body, true).unwrap()
 }
 
 #[test]
@@ -152,7 +152,7 @@ proptest! {
 #[test]
 fn a_body_without_additions_is_not_copied() {
     let body = Bytes::from_static(br#"{"a":1}"#);
-    let merged = Defaults::default().under(&body).unwrap();
+    let merged = Defaults::default().under(&body, true).unwrap();
     assert_eq!(merged.body.as_ptr(), body.as_ptr());
 }
 
@@ -183,7 +183,10 @@ fn what_is_not_an_object_is_refused() {
         assert_eq!(merge(&json!({"b": 2}), body).unwrap_err(), error, "{body}");
     }
     let invalid = Bytes::from_static(b"{\"a\":\"\xff\"}");
-    assert_eq!(Defaults::default().under(&invalid).unwrap_err(), E::Syntax);
+    assert_eq!(
+        Defaults::default().under(&invalid, true).unwrap_err(),
+        E::Syntax
+    );
 }
 
 #[test]
@@ -222,7 +225,7 @@ proptest! {
             expected.insert(name.clone(), value.clone());
         }
         let text = serde_json::to_string_pretty(&request).unwrap();
-        let merged = Defaults::new(&options).under(&Bytes::from(text)).unwrap();
+        let merged = Defaults::new(&options).under(&Bytes::from(text), true).unwrap();
         let got: Map<String, Value> = serde_json::from_slice(&merged.body).unwrap();
         prop_assert_eq!(got, expected);
     }

@@ -32,7 +32,7 @@ use crate::strategy::tree::{Node, Verdict, Walk};
 use crate::tally::Tally;
 use crate::target::{Target, Targets};
 
-const TARGET: HeaderName = HeaderName::from_static("x-target");
+static TARGET: HeaderName = HeaderName::from_static("x-target");
 
 /// Asks nginx and its like not to hold a stream back.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -61,6 +61,7 @@ pub struct AiLink<R = JsonRejection> {
     max_body: usize,
     log_prompt: bool,
     log_response: bool,
+    log_usage: bool,
     renderer: R,
 }
 
@@ -77,6 +78,7 @@ impl AiLink {
             max_body: 50 * 1024 * 1024,
             log_prompt: false,
             log_response: false,
+            log_usage: true,
             renderer: JsonRejection,
         }
     }
@@ -95,6 +97,7 @@ impl<R> AiLink<R> {
             max_body: self.max_body,
             log_prompt: self.log_prompt,
             log_response: self.log_response,
+            log_usage: self.log_usage,
             renderer,
         }
     }
@@ -117,6 +120,14 @@ impl<R> AiLink<R> {
     #[must_use]
     pub const fn log_response(mut self, log: bool) -> Self {
         self.log_response = log;
+        self
+    }
+
+    /// Reads models out of requests, and models and token counts out of JSON answers, for the log; on unless set. Where no
+    /// log is kept it is work for nothing.
+    #[must_use]
+    pub const fn log_usage(mut self, log: bool) -> Self {
+        self.log_usage = log;
         self
     }
 
@@ -145,6 +156,8 @@ impl<R> AiLink<R> {
         let (mut head, body) = request.into_parts();
         let endpoint = find_endpoint(&head)?;
         let target = self.find_target(&head.headers)?;
+        // It would be removed below all the same, by a name that is copied for that.
+        head.headers.remove(&TARGET);
         let mut meter = Meter::new(target, started, &head.extensions);
         let content = match self.read(endpoint, &head, body).await {
             Ok(content) => content,
@@ -221,7 +234,9 @@ impl<R> AiLink<R> {
                 if !question.once {
                     meter.attempts(leaf);
                 }
-                let mut merged = question.merged(leaf).map_err(Failure::refused)?;
+                let mut merged = question
+                    .merged(leaf, self.log_usage)
+                    .map_err(Failure::refused)?;
                 let prompt = (self.log_prompt && question.endpoint.payload() == Payload::Json)
                     .then(|| shortened(&merged.body));
                 meter.asked(merged.model.take(), merged.stream, prompt);
@@ -276,7 +291,7 @@ impl<R> AiLink<R> {
 
     fn find_target(&self, headers: &HeaderMap) -> Result<&Target, Rejection> {
         let bad = |message| Rejection::new(RejectionKind::BadRequest).with_message(message);
-        let mut names = headers.get_all(TARGET).iter();
+        let mut names = headers.get_all(&TARGET).iter();
         let name = names.next().filter(|name| !name.is_empty());
         if names.next().is_some() {
             return Err(bad("Header x-target is given more than once"));
@@ -353,10 +368,11 @@ impl<R> AiLink<R> {
             .get(CONTENT_TYPE)
             .and_then(|value| value.to_str().ok())
             .unwrap_or_default();
-        let tally = if compressed {
-            Tally::Off
-        } else {
-            Tally::new(content_type, self.log_response)
+        let tally = match Tally::new(content_type, self.log_response) {
+            _ if compressed => Tally::Off,
+            // A stream is read all the same: whether it is complete decides how it ends.
+            Tally::Json(_) if !self.log_usage && !self.log_response => Tally::Off,
+            tally => tally,
         };
         to_client(&mut head.headers);
         if matches!(tally, Tally::Events(_)) {

@@ -597,6 +597,20 @@ async fn an_answer_is_counted_and_logged_only_where_asked() {
 }
 
 #[tokio::test]
+async fn what_no_log_wants_is_not_read() {
+    let upstream = Upstream::start(Reply::chat("the answer"));
+    let (events, _guard) = Events::capture();
+    let service = service(vec![openai(&upstream.url("/v1"))]).log_usage(false);
+    let answer = send(&service, post(CHAT, r#"{"model":"m"}"#)).await;
+    assert!(text(answer).await.contains("the answer"));
+    let event = events.only();
+    assert_eq!(event["message"], "AI request answered");
+    for unread in ["model", "promptTokens", "totalTokens"] {
+        assert!(!event.contains_key(unread), "{unread}");
+    }
+}
+
+#[tokio::test]
 async fn a_stream_whose_provider_dies_ends_with_an_error_event() {
     let event = "data: {\"choices\":[]}\n\n";
     for (sent, ending, before) in [

@@ -170,6 +170,7 @@ fn forward(policies: &Policies) -> Result<ForwardProxies, StartError> {
 fn ai_link(policies: &Policies, logging: &Logging, kept: &Kept, parts: &Parts) -> AiLink {
     let ai_link = AiLink::new(policies.targets.clone(), parts.client.clone())
         .breakers(kept.breakers.clone())
+        .log_usage(logging.policy().ai_link_logged())
         .log_prompt(logging.policy().prompt_logged())
         .log_response(logging.policy().response_logged());
     let limits = &policies.body_limit;

@@ -107,6 +107,12 @@ impl LoggingPolicy {
         self.0.responses
     }
 
+    /// Whether anything is written about calls of models: `types.aiLink.enabled`.
+    #[must_use]
+    pub fn ai_link_logged(&self) -> bool {
+        self.route(Category::AiLink).level.is_some()
+    }
+
     /// Whether stack traces are written: `logTrace`.
     #[must_use]
     pub fn trace_logged(&self) -> bool {

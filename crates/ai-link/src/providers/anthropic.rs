@@ -78,7 +78,7 @@ impl Anthropic {
         })
     }
 
-    pub(super) fn prepare(&self, call: &Call<'_>) -> Result<Prepared, PrepareError> {
+    pub(super) fn prepare(&self, call: &Call<'_>) -> Result<Prepared<'static>, PrepareError> {
         match call.endpoint {
             Endpoint::ChatCompletions => {
                 let chat = Chat::parse(call.body).map_err(PrepareError::Refused)?;
@@ -104,7 +104,12 @@ impl Anthropic {
         }
     }
 
-    fn prepared(&self, outgoing: Outgoing, body: Option<Bytes>, adapter: Adapter) -> Prepared {
+    fn prepared(
+        &self,
+        outgoing: Outgoing,
+        body: Option<Bytes>,
+        adapter: Adapter,
+    ) -> Prepared<'static> {
         let mut headers = Vec::with_capacity(self.headers.len() + 1);
         if body.is_some() {
             headers.push((CONTENT_TYPE, HeaderValue::from_static("application/json")));
@@ -112,7 +117,7 @@ impl Anthropic {
         headers.extend_from_slice(&self.headers);
         Prepared {
             outgoing,
-            headers,
+            headers: headers.into(),
             body,
             adapter: Some(adapter),
         }

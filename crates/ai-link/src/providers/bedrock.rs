@@ -107,7 +107,7 @@ impl Bedrock {
         })
     }
 
-    pub(super) fn prepare(&self, call: &Call<'_>) -> Result<Prepared, PrepareError> {
+    pub(super) fn prepare(&self, call: &Call<'_>) -> Result<Prepared<'static>, PrepareError> {
         if call.endpoint != Endpoint::ChatCompletions {
             return Err(refuse_endpoint("bedrock", call.endpoint));
         }
@@ -133,7 +133,7 @@ impl Bedrock {
         headers.extend_from_slice(&self.extra);
         Ok(Prepared {
             outgoing,
-            headers,
+            headers: headers.into(),
             body: Some(body),
             adapter: Some(Adapter::new(
                 Converse {

@@ -17,7 +17,11 @@ fn target() -> TargetConfig {
     }
 }
 
-fn prepared(target: &TargetConfig, body: &Value, stream: bool) -> Result<Prepared, PrepareError> {
+fn prepared(
+    target: &TargetConfig,
+    body: &Value,
+    stream: bool,
+) -> Result<Prepared<'static>, PrepareError> {
     let call = Call {
         endpoint: Endpoint::ChatCompletions,
         stream,

@@ -1,6 +1,7 @@
 //! The providers: one row of a table for each that speaks OpenAI's protocol at a public address, a file for
 //! each that does not.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::SystemTime;
 
@@ -203,11 +204,11 @@ impl Call<'_> {
 
 /// A request that is ready but for what every request gets.
 #[derive(Debug)]
-pub(crate) struct Prepared {
+pub(crate) struct Prepared<'a> {
     /// Without header fields and without a body.
     pub(crate) outgoing: Outgoing,
     /// The provider's header fields: the credential and the target's own. They are set last.
-    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
+    pub(crate) headers: Cow<'a, [(HeaderName, HeaderValue)]>,
     /// A body in place of the client's.
     pub(crate) body: Option<Bytes>,
     /// What makes the answer OpenAI's. With it the client's own header fields stay here: they belong to
@@ -264,7 +265,10 @@ impl Upstream {
     }
 
     /// The request to send; `None` where the program answers by itself.
-    pub(crate) async fn prepare(&self, call: Call<'_>) -> Option<Result<Prepared, PrepareError>> {
+    pub(crate) async fn prepare(
+        &self,
+        call: Call<'_>,
+    ) -> Option<Result<Prepared<'_>, PrepareError>> {
         let endpoint = call.endpoint;
         let (outgoing, headers) = match self {
             Self::Echo => return None,
@@ -281,7 +285,7 @@ impl Upstream {
         Some(match outgoing {
             Ok(outgoing) => Ok(Prepared {
                 outgoing,
-                headers: headers.clone(),
+                headers: Cow::Borrowed(headers),
                 body: None,
                 adapter: None,
             }),

@@ -23,7 +23,7 @@ fn upstream(config: &TargetConfig) -> Result<Upstream, ConfigError> {
     Upstream::new(provider, config)
 }
 
-fn prepared(upstream: &Upstream, endpoint: Endpoint) -> Prepared {
+fn prepared(upstream: &Upstream, endpoint: Endpoint) -> Prepared<'_> {
     let call = Call {
         endpoint,
         stream: false,

@@ -94,7 +94,7 @@ impl Vertex {
         })
     }
 
-    pub(super) async fn prepare(&self, call: &Call<'_>) -> Result<Prepared, PrepareError> {
+    pub(super) async fn prepare(&self, call: &Call<'_>) -> Result<Prepared<'static>, PrepareError> {
         if call.endpoint != Endpoint::ChatCompletions {
             return Err(refuse_endpoint("vertex-ai", call.endpoint));
         }
@@ -106,7 +106,7 @@ impl Vertex {
                 let tail = format!("{}/endpoints/openapi/chat/completions", self.location);
                 Prepared {
                     outgoing: Outgoing::new(call.endpoint.method(), &self.base, &tail, None)?,
-                    headers: Vec::with_capacity(self.extra.len() + 1),
+                    headers: Vec::with_capacity(self.extra.len() + 1).into(),
                     body: named.with_publisher(call.body),
                     adapter: None,
                 }
@@ -120,12 +120,13 @@ impl Vertex {
                 .map_err(PrepareError::Credential)?,
             Credential::Token(token) => token.clone(),
         };
-        prepared.headers.push((AUTHORIZATION, authorization));
-        prepared.headers.extend_from_slice(&self.extra);
+        let headers = prepared.headers.to_mut();
+        headers.push((AUTHORIZATION, authorization));
+        headers.extend_from_slice(&self.extra);
         Ok(prepared)
     }
 
-    fn anthropic(&self, call: &Call<'_>, model: &str) -> Result<Prepared, PrepareError> {
+    fn anthropic(&self, call: &Call<'_>, model: &str) -> Result<Prepared<'static>, PrepareError> {
         let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._@".contains(&b);
         if model.is_empty()
             || model.len() > MAX_MODEL
@@ -158,7 +159,7 @@ impl Vertex {
         }
         Ok(Prepared {
             outgoing: Outgoing::new(call.endpoint.method(), &self.base, &tail, None)?,
-            headers,
+            headers: headers.into(),
             body: Some(anthropic::body(&request)),
             adapter: Some(Adapter::new(Messages::new(&chat, call), call.stream)),
         })

@@ -14,11 +14,15 @@ fn target() -> TargetConfig {
     }
 }
 
-fn prepared(body: &str, stream: bool) -> Result<Prepared, PrepareError> {
+fn prepared(body: &str, stream: bool) -> Result<Prepared<'static>, PrepareError> {
     prepared_by(&target(), body, stream)
 }
 
-fn prepared_by(target: &TargetConfig, body: &str, stream: bool) -> Result<Prepared, PrepareError> {
+fn prepared_by(
+    target: &TargetConfig,
+    body: &str,
+    stream: bool,
+) -> Result<Prepared<'static>, PrepareError> {
     let call = Call {
         endpoint: Endpoint::ChatCompletions,
         stream,
@@ -100,7 +104,7 @@ fn version_and_beta_are_sent_as_this_address_wants_them() {
         let hi = json!([{"role": "user", "content": "hi"}]);
         json!({"model": model, "messages": hi, "temperature": 0.5}).to_string()
     };
-    let beta = |prepared: &Prepared| {
+    let beta = |prepared: &Prepared<'_>| {
         let headers = &prepared.headers;
         let found = headers.iter().find(|(name, _)| name == "anthropic-beta");
         found.map(|(_, value)| value.clone())
