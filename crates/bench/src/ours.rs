@@ -232,7 +232,7 @@ fn cors() -> CorsLayer {
 /// A limit with as many digits as they have, and a window that ends before so many requests are measured.
 fn rate_limit() -> RateLimitPolicy {
     let config: RateLimitConfig = read(json!({
-        "windowMs": 10, "max": 9_999, "standardHeaders": "draft-6", "legacyHeaders": false,
+        "windowMs": 2, "max": 9_999, "standardHeaders": "draft-6", "legacyHeaders": false,
     }));
     RateLimitPolicy::try_from(config).expect("a policy")
 }

@@ -53,7 +53,8 @@ impl InnerWaker {
         }
     }
 
-    /// Polls `work` until it is done or has not woken itself, but at most so many times: then others get their turn.
+    /// Polls `work` until it is done or has not woken itself, but at most so many times, and once at least: then others get
+    /// their turn.
     pub fn poll<T>(
         &self,
         cx: &Context<'_>,
@@ -65,9 +66,10 @@ impl InnerWaker {
         gate.polling.store(true, SeqCst);
         let mut inner = Context::from_waker(&self.waker);
         let mut result = Poll::Pending;
-        for _ in 0..most {
-            // A wake-up until here is answered by the poll that follows.
-            gate.woken.store(false, SeqCst);
+        for _ in 0..most.max(1) {
+            // A wake-up until here is answered by the poll that follows. The swap also reads it, so that the poll sees
+            // what was done before it on another thread.
+            gate.woken.swap(false, SeqCst);
             result = work(&mut inner);
             if result.is_ready() || !gate.woken.load(SeqCst) {
                 break;
@@ -80,9 +82,9 @@ impl InnerWaker {
         result
     }
 
-    /// Forgets that the part was woken: for work that is about to look at what wakes it.
+    /// Forgets that the part was woken: for work that goes on to look at everything that can have woken it.
     pub fn forget(&self) {
-        self.gate.woken.store(false, SeqCst);
+        self.gate.woken.swap(false, SeqCst);
     }
 
     /// Lets go of the task that polled last.

@@ -17,6 +17,8 @@ use pin_project_lite::pin_project;
 use proactions_edge::{InnerWaker, Peer, Scheme};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tower::ServiceExt as _;
+use tower::util::Oneshot;
 
 use super::activity::{Abandon, Activity, InFlight, Watched};
 use super::body::InFlightBody;
@@ -25,7 +27,6 @@ use super::places::Place;
 use super::secured::{self, TlsSlot};
 use super::watchdog::Watchdog;
 use super::{Limits, Stack};
-use crate::at_once;
 
 /// How often a connection that wakes itself is polled before other connections get their turn.
 const MAX_TURNS: usize = 4;
@@ -177,7 +178,7 @@ struct OnConnection<S> {
 impl<S: Stack> hyper::service::Service<Request<Incoming>> for OnConnection<S> {
     type Response = Response<InFlightBody<S::ResponseBody>>;
     type Error = Infallible;
-    type Future = Answering<at_once::Call<S, Request<Incoming>>>;
+    type Future = Answering<Oneshot<S, Request<Incoming>>>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let version = request.version();
@@ -187,7 +188,9 @@ impl<S: Stack> hyper::service::Service<Request<Incoming>> for OnConnection<S> {
             request.extensions_mut().insert(malformed);
         }
         Answering {
-            future: at_once::call(self.stack.clone(), request),
+            // Not before it is polled: hyper asks in the middle of reading. What is answered here and now would have it look
+            // for the end of the body before that can have come, and close the connection.
+            future: self.stack.clone().oneshot(request),
             in_flight: Some(in_flight),
             version,
             activity: Arc::clone(&self.activity),

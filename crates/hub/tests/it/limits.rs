@@ -243,3 +243,39 @@ async fn heads_are_refused_when_they_are_too_large() {
         );
     }
 }
+
+/// Clients that are refused, or answered without a look at their body, come again on the same connection.
+#[tokio::test]
+async fn an_answer_that_needs_no_body_keeps_the_connection() {
+    let hub = Hub::start(&format!(
+        "hub:\n  security:\n    cors: {{origin: 'https://app.example'}}\n{TOKEN_AUTH}{ECHO_TARGET}"
+    ))
+    .await;
+    let preflight = "OPTIONS /v1/models HTTP/1.1\r\nhost: h\r\norigin: https://app.example\r\n\
+                     access-control-request-method: GET\r\n";
+    let bodies = [
+        (
+            "transfer-encoding: chunked\r\n\r\n",
+            "5\r\nhello\r\n0\r\n\r\n",
+        ),
+        ("content-length: 5\r\n\r\n", "hello"),
+    ];
+    for (head, status) in [
+        ("POST /v1/chat/completions HTTP/1.1\r\nhost: h\r\n", 401),
+        ("GET /health HTTP/1.1\r\nhost: h\r\n", 200),
+        ("GET /nothing HTTP/1.1\r\nhost: h\r\n", 401),
+        (preflight, 204),
+    ] {
+        for (framing, body) in bodies {
+            let mut client = hub.connect().await;
+            for round in 0..3 {
+                client.send(format!("{head}{framing}{body}")).await.unwrap();
+                let answer = client.next_response(PATIENCE).await;
+                let answer =
+                    answer.unwrap_or_else(|error| panic!("{head}{framing}: {round}: {error}"));
+                assert_eq!(answer.status, status, "{head}");
+                assert_eq!(answer.header("connection"), None, "{head}{framing}");
+            }
+        }
+    }
+}
