@@ -267,6 +267,10 @@ impl<'t> Scan<'_, 't> {
         let opening = opening.filter(|(mark, _)| !is_parameter || mark.depth <= separator.depth);
         if let Some((opening, inside)) = opening {
             let (end, after) = self.closing_quote(inside, opening);
+            if key_quote.is_none() && self.lies_between_texts(inside..end) {
+                // The mark is the end of the text in which the name stands, and the value is empty.
+                return start;
+            }
             let rest = if is_parameter {
                 self.goes_on_at(after)
             } else {
@@ -298,6 +302,30 @@ impl<'t> Scan<'_, 't> {
         let end = value.end;
         self.replace(value, mark);
         end
+    }
+
+    /// Whether this is what stands between two texts of JSON: it begins with a comma or a closing bracket, and there are
+    /// only brackets, numbers, literals and white space.
+    fn lies_between_texts(&self, range: Range<usize>) -> bool {
+        let mut at = range.start;
+        let mut begun = false;
+        let mut escaped = false;
+        while at < range.end
+            && let Some(symbol) = symbol_at(self.bytes, at)
+        {
+            at += symbol.len;
+            let after_backslash = std::mem::replace(&mut escaped, symbol.byte == b'\\');
+            match symbol.byte {
+                b' ' | b'\t' | b'\r' | b'\n' | b'\\' => {}
+                // A line break as it is written within a text.
+                b'n' | b'r' | b't' if after_backslash => {}
+                b',' | b'}' | b']' => begun = true,
+                b'{' | b'[' | b':' | b'0'..=b'9' if begun => {}
+                byte if begun && b"truefalsnE+-.".contains(&byte) => {}
+                _ => return false,
+            }
+        }
+        begun
     }
 
     /// Where a parameter of a query ends, whatever it holds.

@@ -478,3 +478,39 @@ fn frequent_names_can_be_made_sensitive() {
         assert!(Redactor::new([name]).is_sensitive(name), "{name}");
     }
 }
+
+#[test]
+fn a_name_at_the_end_of_a_text_hides_no_secret_behind_it() {
+    let redactor = redactor();
+    for before in [
+        "/a?token=",
+        "/a?token%3d=",
+        "token:",
+        "Authorization:",
+        "x%2522key%252d=",
+        r#"{\"api-Key\"[e=x%26token%3b+c&&d=%2522keyD=b+c&d=%2522key%252d="#,
+    ] {
+        for between in [",", " , ", "\n,\n ", ",12,", ",true,[1.5e3,-2],"] {
+            let text = format!(r#"{{"a":"{before}"{between}"apiKey":"Q9zqQ9zq","n":1}}"#);
+            let expected = text.replace("Q9zqQ9zq", FILTERED);
+            let redacted = redactor.redact_text(&text);
+            assert!(!redacted.contains("Q9zq"), "{text} became {redacted}");
+            if !between.contains('1') && !before.contains("api-Key") {
+                assert_eq!(redacted, expected, "{text}");
+            }
+            for _ in 0..2 {
+                let inside = serde_json::Value::from(text.as_str()).to_string();
+                let redacted = redactor.redact_text(&inside);
+                assert!(!redacted.contains("Q9zq"), "{inside} became {redacted}");
+            }
+        }
+        let list = format!(r#"["{before}",{{"apiKey":"Q9zqQ9zq"}}]"#);
+        let redacted = redactor.redact_text(&list);
+        assert!(!redacted.contains("Q9zq"), "{list} became {redacted}");
+    }
+    // A value in quotation marks stays one.
+    for text in ["token=\",Q9zq\"", "token=\"Q9zq\", b", "token: \"}Q9zq\""] {
+        let redacted = redactor.redact_text(text);
+        assert!(!redacted.contains("Q9zq"), "{text} became {redacted}");
+    }
+}
