@@ -441,9 +441,10 @@ impl<'t> Scan<'_, 't> {
             let follows_equals = at.checked_sub(1).and_then(|at| self.bytes.get(at)) == Some(&b'=');
             let next = match byte {
                 // A parameter in quotation marks, and not the end of the text around the line.
-                b'"' if follows_equals => self
-                    .opening_quote(at)
-                    .map(|(quote, inside)| self.closing_quote(inside, quote).1),
+                b'"' if follows_equals => self.opening_quote(at).and_then(|(quote, inside)| {
+                    let (end, after) = self.closing_quote(inside, quote);
+                    (!self.lies_between_texts(inside..end)).then_some(after)
+                }),
                 b'\r' | b'\n' | b'"' => None,
                 b'\\' => after_backslashes(self.bytes, at),
                 _ => Some(at + 1),
@@ -474,9 +475,13 @@ impl<'t> Scan<'_, 't> {
                     backslashes: 0,
                     depth: symbol.depth,
                 };
-                at = self.closing_quote(at + symbol.len, opening).1;
-                hard_end = at;
-                continue;
+                let inside = at + symbol.len;
+                let (end, after) = self.closing_quote(inside, opening);
+                if !self.lies_between_texts(inside..end) {
+                    at = after;
+                    hard_end = at;
+                    continue;
+                }
             }
             let Some(next) = next_bare(self.bytes, at, depth) else {
                 break;

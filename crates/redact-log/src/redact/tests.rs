@@ -488,14 +488,17 @@ fn a_name_at_the_end_of_a_text_hides_no_secret_behind_it() {
         "token:",
         "Authorization:",
         "x%2522key%252d=",
+        "a%5Bpassword%5D=b",
+        "Authorization: Digest a=",
         r#"{\"api-Key\"[e=x%26token%3b+c&&d=%2522keyD=b+c&d=%2522key%252d="#,
     ] {
         for between in [",", " , ", "\n,\n ", ",12,", ",true,[1.5e3,-2],"] {
             let text = format!(r#"{{"a":"{before}"{between}"apiKey":"Q9zqQ9zq","n":1}}"#);
+            let only_secret = before.ends_with(['=', ':']) && !before.contains([' ', '&']);
             let expected = text.replace("Q9zqQ9zq", FILTERED);
             let redacted = redactor.redact_text(&text);
             assert!(!redacted.contains("Q9zq"), "{text} became {redacted}");
-            if !between.contains('1') && !before.contains("api-Key") {
+            if !between.contains('1') && only_secret {
                 assert_eq!(redacted, expected, "{text}");
             }
             for _ in 0..2 {
