@@ -168,12 +168,11 @@ fn forward(policies: &Policies) -> Result<ForwardProxies, StartError> {
 
 /// The targets, over the connections and circuit breakers that all pipelines share.
 fn ai_link(policies: &Policies, logging: &Logging, kept: &Kept, parts: &Parts) -> AiLink {
-    let logged = logging.policy().ai_link_logged();
     let ai_link = AiLink::new(policies.targets.clone(), parts.client.clone())
         .breakers(kept.breakers.clone())
-        .log_usage(logged)
-        .log_prompt(logged && logging.policy().prompt_logged())
-        .log_response(logged && logging.policy().response_logged());
+        .log_usage(logging.policy().ai_link_logged())
+        .log_prompt(logging.policy().prompt_logged())
+        .log_response(logging.policy().response_logged());
     let limits = &policies.body_limit;
     if !limits.is_on() {
         // Its own limit stays: it holds what it reads in memory.

@@ -98,13 +98,13 @@ impl LoggingPolicy {
     /// Whether prompts may be written: `types.aiLink.logPrompt`.
     #[must_use]
     pub fn prompt_logged(&self) -> bool {
-        self.0.prompts
+        self.0.prompts && self.ai_link_logged()
     }
 
     /// Whether answers of models may be written: `types.aiLink.logResponse`.
     #[must_use]
     pub fn response_logged(&self) -> bool {
-        self.0.responses
+        self.0.responses && self.ai_link_logged()
     }
 
     /// Whether anything is written about calls of models: `types.aiLink.enabled`.
@@ -314,7 +314,17 @@ mod tests {
         assert_eq!(policy.route(Category::Tools).level, None);
         assert_eq!(policy.filed().collect::<Vec<_>>(), [Category::Security]);
         assert_eq!(policy.most_verbose_level(), Level::Verbose);
-        assert!(policy.prompt_logged() && !policy.response_logged());
+        assert!(policy.ai_link_logged() && policy.prompt_logged() && !policy.response_logged());
+    }
+
+    #[test]
+    fn what_is_off_logs_no_prompts_and_no_answers() {
+        let mut config = LoggingConfig::default();
+        config.types.ai_link.enabled = false;
+        config.types.ai_link.log_prompt = true;
+        config.types.ai_link.log_response = true;
+        let policy = LoggingPolicy::try_from(config).unwrap();
+        assert!(!policy.ai_link_logged() && !policy.prompt_logged() && !policy.response_logged());
     }
 
     #[test]
